@@ -1,0 +1,1 @@
+"""What a recording, an utterance, a transcript and a word error are."""

@@ -1,0 +1,1 @@
+"""Bytes to tensors and back: front end, normalisation, tokens, decoding, feature store."""

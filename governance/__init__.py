@@ -1,0 +1,1 @@
+"""Parameters, records, ledger, lineage, gates, registry: what lies under everything."""

@@ -1,0 +1,1 @@
+"""What runs: one module per DVC stage or live operation, and the command line."""

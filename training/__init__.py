@@ -1,0 +1,1 @@
+"""From features to an exported model: encoder, fitting, evaluation, ONNX, int8."""
