@@ -1,0 +1,195 @@
+"""CPU cost of decoding: our beam search beside flashlight-text's C++ lexicon decoder, same input.
+
+    python -m benchmarks.decode [--utterances 100] [--repeats 5] [--out benchmarks/results]
+
+The log-probabilities are synthetic and peaky like a trained CTC model's: sentences of a small
+ordering grammar, 13 letters per second at 25 frames/s, each letter one or two frames wide with
+confusions, near-certain blanks between, silence at both ends. CPU seconds of one thread.
+"""
+
+import argparse
+import datetime
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.scoring import count_words
+from data.text import ALPHABET
+from features.decode import DecoderConfig, decode
+from features.language_model import ArpaModel, train_witten_bell
+from features.lexicon import Lexicon
+from features.tokens import BLANK, TokenTable
+from governance.environment import describe
+
+FRAME_S = 0.04
+_POLITE = ("can i have", "i would like", "could you make me", "please give me", "i'll take")
+_COUNT = ("a", "one", "two", "three", "four", "a large", "a small", "one medium")
+_DRINK = ("coffee", "cappuccino", "latte", "espresso", "flat white", "hot chocolate", "green tea")
+_EXTRA = ("", "with oat milk", "with two sugars", "without sugar", "to go", "with an extra shot")
+_END = ("", "please", "thank you", "thanks")
+Logp = NDArray[np.float64]
+Decoder = Callable[[Logp], str]
+
+
+def sentence(rng: np.random.Generator) -> str:
+    def draw(options: tuple[str, ...]) -> str:
+        return options[rng.integers(len(options))]
+
+    parts = [draw(_POLITE), draw(_COUNT), draw(_DRINK), draw(_EXTRA)]
+    if rng.random() < 0.4:
+        parts += ["and", draw(_COUNT), draw(_DRINK)]
+    return " ".join(part for part in [*parts, draw(_END)] if part)
+
+
+def synthetic_logp(text: str, table: TokenTable, rng: np.random.Generator) -> Logp:
+    """Frames as a peaky CTC model gives them."""
+    rows = [_blank_row(table, rng) for _ in range(rng.integers(10, 25))]
+    previous = BLANK
+    for token in table.encode(text):
+        if token == previous or rng.random() < 0.6:
+            rows.append(_blank_row(table, rng))
+        rows += [_letter_row(table, token, rng) for _ in range(1 + (rng.random() < 0.2))]
+        previous = token
+    rows += [_blank_row(table, rng) for _ in range(rng.integers(10, 25))]
+    logits_TV = np.stack(rows)
+    return logits_TV - np.log(np.exp(logits_TV).sum(axis=1, keepdims=True))
+
+
+def _blank_row(table: TokenTable, rng: np.random.Generator) -> Logp:
+    row = rng.normal(-5.0, 1.5, size=table.size)
+    row[BLANK] = 9.0 if rng.random() < 0.9 else 2.0
+    return row
+
+
+def _letter_row(table: TokenTable, token: int, rng: np.random.Generator) -> Logp:
+    row = rng.normal(-3.0, 1.5, size=table.size)
+    row[token] = rng.normal(5.0, 1.5)
+    row[rng.integers(1, table.size)] += rng.uniform(0.0, 6.0)  # what it is confused with
+    row[BLANK] = rng.normal(0.5, 1.5)
+    return row
+
+
+def flashlight(arpa: Path, table: TokenTable, lexicon: Lexicon, config: DecoderConfig) -> Decoder:
+    """The peer, with its own defaults of beam and our weights."""
+    from flashlight.lib.text.decoder import (
+        CriterionType,
+        LexiconDecoder,
+        LexiconDecoderOptions,
+        SmearingMode,
+        Trie,
+    )
+    from flashlight.lib.text.decoder.kenlm import KenLM
+    from flashlight.lib.text.dictionary import Dictionary
+
+    words = Dictionary([*lexicon.words, "<unk>"])
+    lm = KenLM(str(arpa), words)
+    trie = Trie(table.size, table.space)
+    start = lm.start(False)
+    for index, word in enumerate(lexicon.words):
+        trie.insert(_spelling(word, table), index, lm.score(start, index)[1])
+    trie.smear(SmearingMode.MAX)
+    options = LexiconDecoderOptions(
+        beam_size=60, beam_size_token=12, beam_threshold=25, lm_weight=config.alpha,
+        word_score=config.beta, unk_score=-float("inf"), sil_score=0.0, log_add=True,
+        criterion_type=CriterionType.CTC,
+    )  # fmt: skip
+    decoder = LexiconDecoder(
+        options, trie, lm, table.space, BLANK, words.get_index("<unk>"), [], False
+    )
+
+    def run(logp_TV: Logp) -> str:
+        emissions = np.ascontiguousarray(logp_TV, dtype=np.float32)
+        best = decoder.decode(emissions.ctypes.data, *emissions.shape)[0]
+        return " ".join(words.get_entry(word) for word in best.words if word >= 0)
+
+    return run
+
+
+def _spelling(word: str, table: TokenTable) -> list[int]:
+    """With the separator at the end; the C++ decoder wants a blank between equal letters."""
+    return [*table.encode(word), table.space]
+
+
+def measure(name: str, run: Decoder, corpus: list[tuple[str, Logp]], repeats: int) -> str:
+    seconds = sum(len(logp) for _, logp in corpus) * FRAME_S
+    costs = []
+    for _ in range(repeats):
+        began = time.process_time()
+        answers = [run(logp) for _, logp in corpus]
+        costs.append((time.process_time() - began) / seconds)
+    counts = [count_words(text, answer) for (text, _), answer in zip(corpus, answers, strict=True)]
+    wer = 100 * sum(c.errors for c in counts) / sum(c.ref for c in counts)
+    return (
+        f"| {name} | {statistics.median(costs):.5f} | {min(costs):.5f}-{max(costs):.5f} "
+        f"| {1 / statistics.median(costs):,.0f} | {wer:.2f} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--utterances", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    given = parser.parse_args()
+    rng = np.random.default_rng(7)
+    table = TokenTable.from_alphabet(ALPHABET)
+    training = [sentence(rng) for _ in range(2000)]
+    arpa = train_witten_bell(training)
+    lm, lexicon = ArpaModel.from_text(arpa), Lexicon.from_sentences(training)
+    texts = [sentence(rng) for _ in range(given.utterances)]
+    corpus = [(text, synthetic_logp(text, table, rng)) for text in texts]
+    rows = []
+    for config in (
+        DecoderConfig(kind="greedy"),
+        *(DecoderConfig(beam=beam) for beam in (8,)),
+        *(DecoderConfig(beam=k, alpha=0.8, beta=1.0, lexicon=True) for k in (4, 8, 16, 32)),
+    ):
+        name = "greedy" if config.kind == "greedy" else f"beam {config.beam}"
+        name += ", lexicon + trigram" if config.lexicon else ""
+        rows.append(measure(name, _ours(config, table, lm, lexicon), corpus, given.repeats))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "lm.arpa"
+        path.write_text(arpa, encoding="utf-8")
+        config = DecoderConfig(beam=60, alpha=0.8, beta=1.0, lexicon=True)
+        peer = flashlight(path, table, lexicon, config)
+        rows.append(measure("flashlight-text 0.0.7 (C++), beam 60", peer, corpus, given.repeats))
+    report = _report(rows, corpus, given.repeats)
+    print(report)
+    given.out.mkdir(parents=True, exist_ok=True)
+    today = datetime.date.today().isoformat()
+    (given.out / f"decode-{today}.md").write_text(report, encoding="utf-8")
+
+
+def _ours(
+    config: DecoderConfig, table: TokenTable, lm: ArpaModel, lexicon: Lexicon
+) -> Decoder:
+    return lambda logp_TV: decode(logp_TV, config, table, lm, lexicon).text
+
+
+def _report(rows: list[str], corpus: list[tuple[str, Logp]], repeats: int) -> str:
+    seconds = sum(len(logp) for _, logp in corpus) * FRAME_S
+    blanks = np.concatenate([np.exp(logp[:, BLANK]) for _, logp in corpus])
+    machine = describe()
+    return "\n".join([
+        f"# Decoding cost, {datetime.date.today().isoformat()}",
+        "",
+        f"`python -m benchmarks.decode`: {len(corpus)} synthetic utterances, {seconds:.0f} s, "
+        f"{100 * (blanks <= 0.999).mean():.0f} % of frames busy; {repeats} runs, one thread, "
+        "median and range.",
+        "",
+        "| decoder | CPU-s per audio-s | range | x real time | WER % |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+        *(f"- {key}: {value}" for key, value in sorted(machine.items())),
+        "",
+    ])
+
+
+if __name__ == "__main__":
+    main()

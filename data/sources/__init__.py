@@ -1,0 +1,1 @@
+"""Adapters that read other people's corpus layouts."""

@@ -1,0 +1,92 @@
+"""Parameters that belong to a stage itself; those of a folder's code live in that folder."""
+
+from dataclasses import dataclass
+
+from governance.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestParams:
+    """Which corpora the pipeline reads."""
+
+    corpora: tuple[str, ...]  # folders of data/shards; "builtin" is synthesised
+    drop_duplicates: bool  # keep only the first of recordings that are the same sound
+
+    def __post_init__(self) -> None:
+        if not self.corpora:
+            raise ConfigError(
+                "no corpus is named", item="params.yaml: ingest.corpora", mend="for example [builtin]"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitParams:
+    """Shares of speakers for corpora that bring no split of their own."""
+
+    dev_percent: float
+    test_percent: float
+    salt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensParams:
+    """The language model's order in words."""
+
+    order: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturizeParams:
+    """Speeds of the training split and processes that compute."""
+
+    speeds: tuple[float, ...]
+    workers: int
+    partition_mb: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishParams:
+    """Names of the feature services; a new meaning gets a new version."""
+
+    training_service: str
+    serving_service: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportParams:
+    """Stream chunk lengths to export, and how the model is called."""
+
+    chunk_ms: tuple[int, ...]
+    name: str
+    domain: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeParams:
+    """Calibration of static int8."""
+
+    calibration_utterances: int
+    maximum_word_loss: int  # net words that int8 may lose on dev before layers go back to fp32
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkParams:
+    """How long to measure."""
+
+    audio_seconds: float
+    repetitions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateParams:
+    """Which policy judges."""
+
+    policy: str
+    alias: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageParams:
+    """What is built."""
+
+    gpu: bool  # also build the GPU bento (fp16) from the same code

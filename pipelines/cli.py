@@ -1,0 +1,199 @@
+"""The ``auricle`` command line: declares every command, imports the one that is asked for.
+
+Exit status: 0 done, 1 a defect in Auricle, 2 something the user can mend, 3 a gate refused,
+130 interrupted.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+EXIT_DEFECT, EXIT_USER, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, find the workspace, run one command."""
+    args = build_parser().parse_args(argv)
+    if not args.target:
+        build_parser().print_help()
+        return EXIT_USER
+    from governance.errors import AuricleError, GateRefused
+    from governance.telemetry import disable_vendor_telemetry
+
+    disable_vendor_telemetry(os.environ)
+    try:
+        _enter_workspace(args)
+        module, function = args.target.split(":")
+        status: int = getattr(importlib.import_module(module), function)(args)
+    except GateRefused as error:
+        sys.stderr.write(f"auricle: {error}\n")
+        return EXIT_REFUSED
+    except AuricleError as error:
+        sys.stderr.write(f"auricle: {error}\n")
+        return EXIT_USER
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"auricle: {_missing_extra(error)}\n")
+        return EXIT_USER
+    except KeyboardInterrupt:
+        sys.stderr.write("\nauricle: interrupted\n")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="auricle",
+        description="Recorded speech to a served, watched, reversible speech recogniser.",
+    )
+    parser.set_defaults(target="", paths=())
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+    _add_data_commands(commands)
+    _add_pipeline_commands(commands)
+    _add_model_commands(commands)
+    _add_service_commands(commands)
+    return parser
+
+
+Commands = argparse._SubParsersAction  # argparse names this class with an underscore only
+
+
+def _command(
+    commands: "Commands[argparse.ArgumentParser]", name: str, target: str, summary: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=summary)
+    parser.set_defaults(target=target)
+    return parser
+
+
+def _add_data_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
+    corpus = commands.add_parser("corpus", help="bring, list and describe corpora")
+    corpus.set_defaults(target="pipelines.corpus:list_corpora", json=False)
+    actions = corpus.add_subparsers(metavar="ACTION")
+    add = _command(
+        actions, "add", "pipelines.corpus:add", "version a corpus with DVC as immutable shards"
+    )
+    add.add_argument("path", metavar="PATH", help="manifest.jsonl folder, LibriSpeech, Common Voice TSV, Kaldi, audio + .txt")
+    add.add_argument("--name", help="corpus name (default: the folder's name)")
+    add.add_argument("--language", default="en", help="BCP-47 language where the corpus does not say (en)")
+    add.add_argument("--licence", default="", help="licence where the corpus does not say")
+    add.add_argument(
+        "--consent",
+        default="train,eval",
+        help="purposes that the speakers agreed to where the corpus does not say (train,eval)",
+    )
+    add.add_argument("--workers", type=int, default=2, help="processes that decode (2)")
+    add.add_argument("--json", action="store_true", help="print one JSON object")
+    add.set_defaults(paths=("path",))
+    show = _command(actions, "list", "pipelines.corpus:list_corpora", "corpora of this workspace")
+    show.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_pipeline_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
+    run = _command(commands, "run", "pipelines.run:main", "the pipeline (dvc repro) with progress and a summary")
+    run.add_argument("stages", nargs="*", metavar="STAGE", help="stop after these stages")
+    run.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    train = _command(
+        commands, "train", "pipelines.train:experiment", "a training run outside the pipeline"
+    )
+    train.add_argument("--overfit-one-batch", action="store_true", help="the first check of a new corpus: loss must go to zero")
+    train.add_argument("--limit-minutes", type=float, metavar="N", help="stop after N minutes")
+    train.add_argument("--steps", type=int, metavar="N", help="train N steps instead of params.yaml's")
+    train.add_argument("--yes", action="store_true", help="start without asking although it is long")
+    train.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    demo = _command(commands, "demo", "pipelines.demo:main", "the main job once round on the built-in corpus")
+    demo.add_argument("--recordings", type=int, default=8, help="held-out recordings to send (8)")
+
+
+def _add_model_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
+    transcribe = _command(commands, "transcribe", "pipelines.transcribe:main", "text of audio files")
+    transcribe.add_argument("files", nargs="+", metavar="FILE")
+    transcribe.set_defaults(paths=("files",))
+    evaluate = _command(
+        commands, "eval", "pipelines.eval_manifest:main", "WER and CER with intervals, per slice, of any manifest"
+    )
+    evaluate.add_argument("manifest", metavar="MANIFEST", help="manifest.jsonl or its folder")
+    evaluate.add_argument("--split", default="test", help="train, dev, test or all (test)")
+    evaluate.add_argument("--mode", choices=("file", "stream"), default="file")
+    evaluate.add_argument("--greedy", action="store_true", help="without the language model")
+    evaluate.set_defaults(paths=("manifest",))
+    for parser in (transcribe, evaluate):
+        parser.add_argument("--model", default="auricle@champion", metavar="NAME@ALIAS", help="a registered model, or a bundle folder (auricle@champion)")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+    lineage = _command(commands, "lineage", "pipelines.trace:main", "from an alias back to shards, checks and commit")
+    lineage.add_argument("model", nargs="?", default="auricle@champion", metavar="MODEL@ALIAS")
+    lineage.add_argument("--json", action="store_true", help="print JSON")
+    promote = _command(commands, "promote", "pipelines.promote:main", "move an alias if the gates pass; appends to the ledger")
+    promote.add_argument("--version", type=int, help="model version (default: the newest that the gates passed)")
+    promote.add_argument("--alias", default="champion")
+    promote.add_argument("--actor", default="", help="who decides (default: the login name)")
+    promote.add_argument("--json", action="store_true", help="print JSON")
+    audit = commands.add_parser("audit", help="the ledger: verify, list")
+    audit.set_defaults(target="pipelines.audit:verify", json=False)
+    actions = audit.add_subparsers(metavar="ACTION")
+    for name, summary in (
+        ("verify", "check every record, signature and alias"),
+        ("list", "events, newest last"),
+    ):
+        action = _command(actions, name, f"pipelines.audit:{'verify' if name == 'verify' else 'list_events'}", summary)
+        action.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
+    up = _command(commands, "up", "pipelines.service_control:up", "start the service and the MLflow UI in the background")
+    up.add_argument("--port", type=int, default=3000)
+    up.add_argument("--mlflow-port", type=int, default=5000)
+    up.add_argument("--no-mlflow", action="store_true", help="the service only")
+    _command(commands, "down", "pipelines.service_control:down", "stop what `up` started")
+    serve = _command(commands, "serve", "pipelines.service_control:serve", "the service in the foreground")
+    serve.add_argument("--model", default="auricle@champion", metavar="NAME@ALIAS", help="a registered model, or a bundle folder")
+    serve.add_argument("--port", type=int, default=3000)
+    serve.add_argument("--host", default="127.0.0.1", help="loopback unless told otherwise")
+    doctor = _command(commands, "doctor", "pipelines.doctor:main", "what is installed, what is wrong, and the mend")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _enter_workspace(args: argparse.Namespace) -> None:
+    """Make user paths absolute, then stand in the workspace root, as ``dvc`` does."""
+    for name in args.paths:
+        value = getattr(args, name)
+        resolved = [str(Path(item).resolve()) for item in ([value] if isinstance(value, str) else value)]
+        setattr(args, name, resolved[0] if isinstance(value, str) else resolved)
+    model = getattr(args, "model", "")
+    if model and "@" not in model:
+        args.model = str(Path(model).resolve())
+    here = Path.cwd()
+    home = Path(__file__).resolve().parent.parent
+    for folder in (here, *here.parents, home):
+        if (folder / "params.yaml").exists() and (folder / "dvc.yaml").exists():
+            os.chdir(folder)
+            return
+    from governance.errors import ConfigError
+
+    raise ConfigError(
+        "no workspace here (params.yaml and dvc.yaml)", item=str(here), mend="cd into a clone of Auricle"
+    )
+
+
+_EXTRA_OF = {
+    "torch": "train", "pytorch_lightning": "train", "mlflow": "train", "feast": "train", "onnx": "train",
+    "great_expectations": "data", "pyarrow": "data", "dvc": "data", "pandas": "data", "grimp": "data",
+    "bentoml": "serve", "onnxruntime": "serve", "soundfile": "data", "av": "data", "soxr": "data",
+    "espeakng_loader": "synth", "faster_whisper": "whisper",
+}  # fmt: skip
+
+
+def _missing_extra(error: ModuleNotFoundError) -> str:
+    name = (error.name or "").split(".")[0]
+    extra = _EXTRA_OF.get(name, "dev")
+    return f"{name}: this command needs the extra '{extra}'. Mend: bash deploy/setup.sh {extra}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

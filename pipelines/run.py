@@ -1,0 +1,126 @@
+"""Operation ``run``: ``dvc repro`` with progress and a summary of what ran and what was unchanged."""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+from governance.errors import AuricleError
+from pipelines.code import STAGES
+from pipelines.processes import end_group
+
+_RUNNING = re.compile(r"Running stage '([^']+)'")
+_SKIPPED = re.compile(r"Stage '([^']+)' (?:didn't change|is cached)")
+
+
+@dataclass
+class Outcome:
+    """What became of each stage, in order, with seconds for those that ran."""
+
+    ran: dict[str, float] = field(default_factory=dict)
+    unchanged: list[str] = field(default_factory=list)
+    failed: str = ""
+
+
+def main(args: argparse.Namespace) -> int:
+    """Entry of ``auricle run``."""
+    unknown = [stage for stage in args.stages if stage not in STAGES]
+    if unknown:
+        raise AuricleError(
+            "no such stage", item=", ".join(unknown), mend=f"one of {', '.join(STAGES)}"
+        )
+    outcome = reproduce(args.stages, quiet=args.json)
+    if args.json:
+        sys.stdout.write(json.dumps(outcome.__dict__) + "\n")
+    else:
+        summarise(outcome)
+    return 1 if outcome.failed else 0
+
+
+def reproduce(stages: list[str] | None = None, *, quiet: bool = False) -> Outcome:
+    """Run ``dvc repro`` in its own process group, so that Ctrl-C leaves nothing behind."""
+    command = [sys.executable, "-m", "dvc", "repro", *(stages or [])]
+    process = subprocess.Popen(
+        command,
+        env=child_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        bufsize=1,
+        start_new_session=True,
+    )
+    outcome, follower = Outcome(), _Follower(quiet)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            follower.take(line.rstrip("\n"), outcome)
+        status = process.wait()
+    except BaseException:
+        end_group(process.pid)
+        raise
+    follower.close(outcome)
+    if status != 0:
+        outcome.failed = follower.current or "dvc"
+        if not follower.current or quiet:
+            sys.stderr.write("\n".join(follower.tail) + "\n")
+    return outcome
+
+
+def child_environment() -> dict[str, str]:
+    """This interpreter first on PATH (stages run as ``python -m``), telemetry off, one BLAS thread."""
+    from governance.telemetry import disable_vendor_telemetry
+
+    environment = dict(os.environ)
+    folder = os.path.dirname(sys.executable)  # noqa: PTH120 - not resolved: a venv's link counts
+    environment["PATH"] = folder + os.pathsep + environment.get("PATH", "")
+    environment["PYTHONUNBUFFERED"] = "1"
+    disable_vendor_telemetry(environment)
+    return environment
+
+
+class _Follower:
+    """Turns DVC's lines into one headline per stage, and passes the stages' own lines through."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.current = ""
+        self.tail: list[str] = []
+        self._begin_s = 0.0
+
+    def take(self, line: str, outcome: Outcome) -> None:
+        self.tail = [*self.tail[-14:], line]
+        if started := _RUNNING.search(line):
+            self.close(outcome)
+            self.current, self._begin_s = started[1], time.monotonic()
+            self._headline(self.current)
+        elif skipped := _SKIPPED.search(line):
+            outcome.unchanged.append(skipped[1])
+        elif self.current and not self.quiet and line.startswith(("  ", "auricle ", "Traceback", "ERROR")):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+
+    def close(self, outcome: Outcome) -> None:
+        if self.current:
+            outcome.ran[self.current] = round(time.monotonic() - self._begin_s, 1)
+        self.current = ""
+
+    def _headline(self, stage: str) -> None:
+        if not self.quiet and stage in STAGES:
+            sys.stdout.write(f"[{STAGES.index(stage) + 1:2}/{len(STAGES)}] {stage}\n")
+            sys.stdout.flush()
+
+
+def summarise(outcome: Outcome) -> None:
+    """Seconds per stage that ran; the others by name."""
+    worked = {stage: seconds for stage, seconds in outcome.ran.items() if stage != "code"}
+    for stage, seconds in worked.items():
+        mark = "failed" if stage == outcome.failed else "ran"
+        sys.stdout.write(f"  {stage:10} {mark:6} {seconds:7.1f} s\n")
+    if outcome.unchanged:
+        sys.stdout.write(f"  unchanged: {', '.join(outcome.unchanged)}\n")
+    if not worked and not outcome.failed:
+        sys.stdout.write("Nothing to do: every stage is up to date.\n")

@@ -1,0 +1,76 @@
+"""Prometheus metrics: queue, features, model and decoding apart; no label carries content."""
+
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_ROWS = (1, 2, 4, 8, 16, 32)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSeconds:
+    """What one request or one stream chunk cost, by stage."""
+
+    queue: float = 0.0
+    features: float = 0.0
+    model: float = 0.0
+    decoding: float = 0.0
+
+
+class ServiceMetrics:
+    """Every metric of the service; labels are route, outcome and mode, all from closed sets."""
+
+    def __init__(self, registry: CollectorRegistry, *, several_processes: bool = False) -> None:
+        self._registry = registry
+        self._several_processes = several_processes
+        self.requests = Counter(
+            "auricle_requests", "Requests by outcome", ["route", "outcome"], registry=registry
+        )
+        self.request_seconds = self._histogram("request", "Whole request", ["route"])
+        self._queue = self._histogram("queue", "Waiting for the model", ["mode"])
+        self._features = self._histogram("features", "Audio decoding and log-mel", ["mode"])
+        self._model = self._histogram("model", "Running the model", ["mode"])
+        self._decoding = self._histogram("decoding", "From log-probabilities to words", ["mode"])
+        self.batch_rows = Histogram(
+            "auricle_batch_rows", "Rows per model call", ["mode"], buckets=_ROWS, registry=registry
+        )
+        self.audio_seconds = Counter(
+            "auricle_audio_seconds", "Seconds of audio taken in", ["mode"], registry=registry
+        )
+        self.streams_open = Gauge(
+            "auricle_streams_open", "Live streams", registry=registry, multiprocess_mode="livesum"
+        )
+        self.queue_depth = Gauge(
+            "auricle_queue_depth", "Rows waiting", registry=registry, multiprocess_mode="livesum"
+        )
+        self.normalisation = Counter(
+            "auricle_normalisation", "Warm and cold starts", ["state"], registry=registry
+        )
+
+    def _histogram(self, stage: str, text: str, labels: list[str]) -> Histogram:
+        return Histogram(
+            f"auricle_{stage}_seconds", text, labels, buckets=_SECONDS, registry=self._registry
+        )
+
+    def stages(self, mode: str, seconds: StageSeconds) -> None:
+        """Book one request's (``file``) or chunk's (``stream``) seconds."""
+        self._queue.labels(mode).observe(seconds.queue)
+        self._features.labels(mode).observe(seconds.features)
+        self._model.labels(mode).observe(seconds.model)
+        self._decoding.labels(mode).observe(seconds.decoding)
+
+    def finished(self, route: str, outcome: str, seconds: float) -> None:
+        """Book the end of one request."""
+        self.requests.labels(route, outcome).inc()
+        self.request_seconds.labels(route).observe(seconds)
+
+    def exposition(self) -> bytes:
+        """The text that a scraper reads, summed over worker processes where there are several."""
+        if not self._several_processes:
+            return bytes(generate_latest(self._registry))
+        merged = CollectorRegistry()
+        MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
+        return bytes(generate_latest(merged))

@@ -1,0 +1,89 @@
+"""What can be wrong with a request, in the words and the JSON shape that OpenAI's clients read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+from data.audio_errors import AudioError, AudioTooLarge, AudioTooLong, EmptyAudio
+from governance.errors import AuricleError
+
+_RETRY_AFTER_S = 1
+
+
+class AudioTooShort(AudioError):
+    """Less audio than one model step."""
+
+
+class ApiProblem(AuricleError):
+    """A refusal with an HTTP status; ``param`` names the field of the request that caused it."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.param = param
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+    @property
+    def kind(self) -> str:
+        """OpenAI's ``type``."""
+        if self.status == 429:
+            return "rate_limit_error"
+        return "server_error" if self.status >= 500 else "invalid_request_error"
+
+    def body(self) -> dict[str, Any]:
+        """``{"error": {"message", "type", "param", "code"}}``."""
+        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        return {"error": error}
+
+    def headers(self) -> dict[str, str]:
+        """Headers that go with the status."""
+        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+
+    def response(self, extra_headers: Mapping[str, str] | None = None) -> JSONResponse:
+        """The refusal as an HTTP answer."""
+        headers = {**self.headers(), **(extra_headers or {})}
+        return JSONResponse(self.body(), status_code=self.status, headers=headers)
+
+
+def overloaded(message: str = "The service is at its limit of waiting work.") -> ApiProblem:
+    """429 with Retry-After: come back in a moment."""
+    return ApiProblem(429, message, code="overloaded", retry_after_s=_RETRY_AFTER_S)
+
+
+def draining() -> ApiProblem:
+    """503 with Retry-After: this process is about to stop."""
+    return ApiProblem(
+        503, "The service is shutting down.", code="draining", retry_after_s=_RETRY_AFTER_S
+    )
+
+
+def deadline_passed(limit_s: float) -> ApiProblem:
+    """503: the request waited longer than it may."""
+    return ApiProblem(
+        503,
+        f"No free model within {limit_s:g} s.",
+        code="deadline_exceeded",
+        retry_after_s=_RETRY_AFTER_S,
+    )
+
+
+def from_audio_error(error: AudioError) -> ApiProblem:
+    """The audio room's refusal as an answer; its message already names the item and the mend."""
+    if isinstance(error, AudioTooLarge | AudioTooLong):
+        code = "audio_too_large" if isinstance(error, AudioTooLarge) else "audio_too_long"
+        return ApiProblem(413, str(error), param="file", code=code)
+    if isinstance(error, EmptyAudio):
+        return ApiProblem(400, str(error), param="file", code="empty_audio")
+    if isinstance(error, AudioTooShort):
+        return ApiProblem(400, str(error), param="file", code="audio_too_short")
+    return ApiProblem(400, str(error), param="file", code="unreadable_audio")

@@ -1,0 +1,277 @@
+"""The recogniser of Auricle's own models: recordings in, transcripts out.
+
+Every recogniser answers `recognize` and `open_stream`. This one also shows its steps (`prepare`,
+`next_pieces`, `decode`, `transcript`), so that the service can batch many requests' pieces between
+them; `recognize` runs the same steps in a row.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.audio import decode, to_mono_16k
+from data.audio_errors import AudioError
+from data.units import SAMPLE_RATE_HZ
+from features.decode import StreamingDecoder, make_decoder
+from governance.canonical import bytes_digest, file_digest
+from governance.errors import AuricleError
+from serving import assemble
+from serving.cutter import CutRule, PauseCutter, Piece
+from serving.engine import Engine
+from serving.front_end import FrontEnd, StartState
+from serving.metrics import StageSeconds
+from serving.problems import AudioTooShort
+from serving.schema import ModelFacts, Normalisation, Timings, Transcript, Word
+from serving.streams import LiveStream, StreamEvent, StreamParts, StreamRequest, SyncStream
+from serving.warm_start import WarmStart
+
+Floats = NDArray[np.float32]
+_BLOCK_SAMPLES = 30 * SAMPLE_RATE_HZ  # features are made in blocks, so memory stays bounded
+_SHORTEST_S = 0.1
+_SILENCE_PEAK = 1e-3  # -60 dBFS: nothing was recorded
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioRequest:
+    """One recording to transcribe."""
+
+    content: bytes | Path
+    name: str = "audio"  # what messages call it
+    speaker: str | None = None  # pseudonym, for a warm start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognition:
+    """The answer to one request of a batch: a transcript, or what was wrong with the recording."""
+
+    transcript: Transcript | None = None
+    error: AuricleError | None = None
+
+
+class Stream(Protocol):
+    """A stream of audio being transcribed."""
+
+    def accept(self, content: bytes) -> list[StreamEvent]:
+        """Take more bytes."""
+
+    def finalize(self) -> list[StreamEvent]:
+        """End the stream."""
+
+
+class Recognizer(Protocol):
+    """What router, batching, rollout and metrics see of an engine."""
+
+    def recognize(self, batch: Sequence[AudioRequest]) -> list[Recognition]:
+        """One answer per request, in order; a bad recording never spoils its neighbours."""
+
+    def open_stream(self, request: StreamRequest) -> Stream:
+        """Begin a live stream."""
+
+
+@dataclass(kw_only=True)
+class Prepared:
+    """A recording on its way: decoded audio, pieces still to be made, words so far."""
+
+    duration_s: float
+    audio_digest: str
+    normalisation: Normalisation
+    warnings: list[str]
+    pieces: Iterator[Piece]
+    words: list[Word] = field(default_factory=list)
+    seconds: StageSeconds = StageSeconds()  # summed over pieces
+
+    def book(
+        self, *, queue: float = 0.0, features: float = 0.0, model: float = 0.0, decoding: float = 0.0
+    ) -> None:
+        """Add what a step took."""
+        now = self.seconds
+        self.seconds = StageSeconds(
+            queue=now.queue + queue,
+            features=now.features + features,
+            model=now.model + model,
+            decoding=now.decoding + decoding,
+        )
+
+
+class AuricleRecognizer:
+    """A bundle, its engine and its decoder."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        warm_start: WarmStart,
+        *,
+        version: str = "",
+        cut_rule: CutRule | None = None,
+        max_duration_s: float = 4 * 3600.0,
+    ) -> None:
+        self.engine = engine
+        bundle = engine.bundle
+        self.config = bundle.config
+        digest = bundle.bundle_digest
+        self.facts = ModelFacts(
+            name=self.config.name,
+            version=version or digest.removeprefix("sha256:")[:12],
+            variant=self.config.variant,
+            bundle_digest=digest,
+        )
+        self._warm_start = warm_start
+        self._table = bundle.token_table()
+        self._language_model = bundle.language_model()
+        self._lexicon = bundle.lexicon()
+        self._cut_rule = cut_rule or CutRule()
+        self._max_duration_s = max_duration_s
+
+    def prepare(self, request: AudioRequest) -> Prepared:
+        """Decode the audio and choose the prior; the features follow piece by piece."""
+        began = time.perf_counter()
+        audio = decode(request.content, name=request.name, max_duration_s=self._max_duration_s)
+        if audio.duration_s < _SHORTEST_S:
+            raise AudioTooShort(
+                f"lasts {audio.duration_s * 1000:.0f} ms, the shortest audio that can be "
+                f"transcribed is {_SHORTEST_S * 1000:.0f} ms",
+                item=request.name,
+                mend="send a longer recording",
+            )
+        samples_T = to_mono_16k(audio)
+        start = self._warm_start.begin(request.speaker)
+        silent = float(np.abs(samples_T).max(initial=0.0)) < _SILENCE_PEAK
+        prepared = Prepared(
+            duration_s=audio.duration_s,
+            audio_digest=_digest(request.content),
+            normalisation=normalisation(start),
+            warnings=["truncated_audio"] if audio.truncated else [],
+            pieces=iter(()) if silent else self._pieces(samples_T, start),
+        )
+        prepared.book(features=time.perf_counter() - began)
+        return prepared
+
+    def next_pieces(self, prepared: Prepared, most: int = 4) -> list[Piece]:
+        """The next few pieces' features; none when the recording is through."""
+        began = time.perf_counter()
+        pieces = list(islice(prepared.pieces, most))
+        prepared.book(features=time.perf_counter() - began)
+        return pieces
+
+    def decode(self, prepared: Prepared, piece: Piece, logp_TV: Floats) -> None:
+        """Turn one piece's log-probabilities into words."""
+        began = time.perf_counter()
+        decoder = self._new_decoder()
+        decoder.accept(logp_TV)
+        prepared.words += assemble.timed_words(
+            decoder.finish(),
+            offset_s=piece.start_frame * self.config.feature_spec.hop_ms / 1000,
+            frame_s=self.config.frame_ms / 1000,
+        )
+        prepared.book(decoding=time.perf_counter() - began)
+
+    def transcript(
+        self, prepared: Prepared, *, network_s: float = 0.0, total_s: float = 0.0
+    ) -> Transcript:
+        """The answer, once every piece is decoded."""
+        words = tuple(prepared.words)
+        return Transcript(
+            text=assemble.joined(words),
+            language=self.config.language,
+            duration_s=round(prepared.duration_s, 3),
+            segments=assemble.segments(words),
+            words=words,
+            model=self.facts,
+            audio_digest=prepared.audio_digest,
+            timings_ms=_timings(prepared.seconds, network_s=network_s, total_s=total_s),
+            warnings=(*prepared.warnings, *(() if words else ("no_speech",))),
+            normalisation=prepared.normalisation,
+        )
+
+    def recognize(self, batch: Sequence[AudioRequest]) -> list[Recognition]:
+        """One answer per request, in order; a bad recording never spoils its neighbours."""
+        return [self._recognition(request) for request in batch]
+
+    def open_live(self, request: StreamRequest) -> LiveStream:
+        """A stream whose chunks the caller runs; its prior is fixed here."""
+        parts = StreamParts(
+            engine=self.engine,
+            start=self._warm_start.begin(request.speaker),
+            new_decoder=self._new_decoder,
+            table=self._table,
+        )
+        return LiveStream(request, parts)
+
+    def open_stream(self, request: StreamRequest) -> SyncStream:
+        """A stream that runs its own chunks."""
+        return SyncStream(self.open_live(request))
+
+    def stream_transcript(self, live: LiveStream) -> Transcript:
+        """Everything that a stream has made final, as one transcript."""
+        words = tuple(live.words)
+        start = live.parts.start
+        return Transcript(
+            text=assemble.joined(words),
+            language=self.config.language,
+            duration_s=round(live.duration_s, 3),
+            segments=assemble.segments(words),
+            words=words,
+            model=self.facts,
+            audio_digest=live.audio_digest,
+            warnings=() if words else ("no_speech",),
+            normalisation=normalisation(start),
+        )
+
+    def _new_decoder(self) -> StreamingDecoder:
+        return make_decoder(
+            self.config.decoder, self._table, self._language_model, self._lexicon
+        )
+
+    def _recognition(self, request: AudioRequest) -> Recognition:
+        began = time.perf_counter()
+        try:
+            prepared = self.prepare(request)
+            while pieces := self.next_pieces(prepared):
+                for piece in pieces:
+                    started = time.perf_counter()
+                    (logp_TV,) = self.engine.offline([piece.x_TF])
+                    prepared.book(model=time.perf_counter() - started)
+                    self.decode(prepared, piece, logp_TV)
+        except AudioError as error:
+            return Recognition(error=error)
+        return Recognition(
+            transcript=self.transcript(prepared, total_s=time.perf_counter() - began)
+        )
+
+    def _pieces(self, samples_T: Floats, start: StartState) -> Iterator[Piece]:
+        """Features block by block; only the recording's samples are held whole."""
+        front_end = FrontEnd(self.config.feature_spec, start)
+        cutter = PauseCutter(self._cut_rule)
+        for at in range(0, len(samples_T), _BLOCK_SAMPLES):
+            yield from cutter.accept(front_end.accept(samples_T[at : at + _BLOCK_SAMPLES]))
+        yield from cutter.accept(front_end.finish())
+        yield from cutter.finish()
+
+
+def normalisation(start: StartState) -> Normalisation:
+    """What a transcript says about its front end's start."""
+    return Normalisation(state="warm" if start.warm else "cold", prior_digest=start.prior_digest)
+
+
+def _timings(seconds: StageSeconds, *, network_s: float, total_s: float) -> Timings:
+    def milliseconds(value: float) -> float:
+        return round(value * 1000, 2)
+
+    return Timings(
+        network=milliseconds(network_s),
+        queue=milliseconds(seconds.queue),
+        features=milliseconds(seconds.features),
+        model=milliseconds(seconds.model),
+        decoding=milliseconds(seconds.decoding),
+        total=milliseconds(total_s),
+    )
+
+
+def _digest(content: bytes | Path) -> str:
+    return bytes_digest(content) if isinstance(content, bytes) else file_digest(content)

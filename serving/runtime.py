@@ -1,0 +1,171 @@
+"""One process's service: recogniser, batcher, worker threads, admission and the way out."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+from serving import logs
+from serving.batcher import Answer, Batcher
+from serving.cutter import Piece
+from serving.metrics import ServiceMetrics
+from serving.problems import draining, overloaded
+from serving.recognizer import AudioRequest, AuricleRecognizer, Prepared
+from serving.schema import Transcript
+from serving.sessions import StreamSession
+from serving.settings import ServeSettings
+from serving.slab import SlabFull
+from serving.streams import StreamRequest
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_POLL_S = 0.05
+
+
+class Runtime:
+    """Everything that requests share. Created before the event loop, used on one loop."""
+
+    def __init__(
+        self, settings: ServeSettings, recognizer: AuricleRecognizer, metrics: ServiceMetrics
+    ) -> None:
+        self.settings = settings
+        self.recognizer = recognizer
+        self.metrics = metrics
+        self._workers = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
+        self._batcher: Batcher | None = None
+        self._draining: asyncio.Event | None = None
+        self._files = 0
+        self._sessions: set[StreamSession] = set()
+
+    async def start(self) -> None:
+        """Begin to serve, on the running loop."""
+        self._draining = asyncio.Event()
+        self._batcher = Batcher(self.recognizer.engine, self.metrics)
+        self._batcher.start()
+
+    async def close(self) -> None:
+        """Stop; what is still waiting is refused."""
+        if self._batcher is not None:
+            await self._batcher.close()
+        await asyncio.to_thread(self._workers.shutdown)
+
+    @property
+    def batcher(self) -> Batcher:
+        """The queue before the model."""
+        assert self._batcher is not None, "start() comes first"
+        return self._batcher
+
+    @property
+    def draining(self) -> asyncio.Event:
+        """Set once this process is about to stop: streams end themselves, new work is refused."""
+        assert self._draining is not None, "start() comes first"
+        return self._draining
+
+    @property
+    def ready(self) -> bool:
+        """Whether new work is taken."""
+        return self._draining is not None and not self._draining.is_set()
+
+    async def drain(self) -> None:
+        """Refuse new work and wait until the old is done, at most ``drain_s``."""
+        self.draining.set()
+        began = time.monotonic()
+        while (self._sessions or self._files) and (
+            time.monotonic() - began < self.settings.drain_s
+        ):
+            await asyncio.sleep(_POLL_S)
+        waited_s = round(time.monotonic() - began, 3)
+        logs.event("drained", streams=len(self._sessions), waited_s=waited_s)
+
+    async def work(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run CPU work of one request on a worker thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._workers, lambda: call(*args, **kwargs))
+
+    async def transcribe(
+        self, read: Callable[[], bytes], *, name: str, speaker: str | None, network_s: float
+    ) -> Transcript:
+        """Answer one uploaded recording; ``read`` is called on a worker thread."""
+        began = time.perf_counter()
+        with self._file_admitted():
+            recognizer = self.recognizer
+            prepared = await self.work(
+                lambda: recognizer.prepare(
+                    AudioRequest(content=read(), name=name, speaker=speaker)
+                )
+            )
+            while pieces := await self.work(recognizer.next_pieces, prepared):
+                await self._pieces(prepared, pieces)
+            total_s = network_s + time.perf_counter() - began
+            transcript = recognizer.transcript(prepared, network_s=network_s, total_s=total_s)
+        self.metrics.stages("file", prepared.seconds)
+        self.metrics.audio_seconds.labels("file").inc(prepared.duration_s)
+        self.metrics.normalisation.labels(prepared.normalisation.state).inc()
+        return transcript
+
+    async def open_stream(self, request: StreamRequest) -> StreamSession:
+        """Admit a live stream and fix its prior."""
+        if not self.ready:
+            raise draining()
+        if len(self._sessions) >= self.settings.max_streams:
+            raise overloaded("All live streams are taken.")
+        try:
+            live = await self.work(self.recognizer.open_live, request)
+        except SlabFull:
+            raise overloaded("All live streams are taken.") from None
+        session = StreamSession(
+            live, self.batcher, self.metrics, self.work, self._closed,
+            deadline_s=self.settings.request_deadline_s,
+        )  # fmt: skip
+        self._sessions.add(session)
+        self._count_streams()
+        state = "warm" if live.parts.start.warm else "cold"
+        self.metrics.normalisation.labels(state).inc()
+        return session
+
+    def _closed(self, session: StreamSession) -> None:
+        self._sessions.discard(session)
+        self._count_streams()
+
+    def _count_streams(self) -> None:
+        self.metrics.streams_open.set(len(self._sessions))
+        self.batcher.streams_open = len(self._sessions)
+
+    async def _pieces(self, prepared: Prepared, pieces: list[Piece]) -> None:
+        deadline_s = self.settings.request_deadline_s
+        infer = self.batcher.infer
+        answers = await together([infer(piece.x_TF, deadline_s=deadline_s) for piece in pieces])
+        prepared.book(
+            queue=max(answer.queue_s for answer in answers),
+            model=sum(answer.model_s for answer in answers),
+        )
+
+        def decode() -> None:
+            for piece, answer in zip(pieces, answers, strict=True):
+                self.recognizer.decode(prepared, piece, answer.logp_TV)
+
+        await self.work(decode)
+
+    @contextmanager
+    def _file_admitted(self) -> Iterator[None]:
+        if not self.ready:
+            raise draining()
+        if self._files >= self.settings.max_waiting_requests:
+            raise overloaded()
+        self._files += 1
+        try:
+            yield
+        finally:
+            self._files -= 1
+
+
+async def together(calls: list[Coroutine[Any, Any, Answer]]) -> list[Answer]:
+    """All answers in order; one failure takes the others out of the queue."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,86 @@
+"""Transcript v1: the one shape of an answer for REST, stream, command line and records."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+TRANSCRIPT_SCHEMA_VERSION = 1
+
+
+class _Frozen(BaseModel):
+    """A value that crosses a trust border: no unknown field, no change after it is made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Word(_Frozen):
+    """One spoken word."""
+
+    word: str
+    start: float  # seconds from the start of the recording
+    end: float
+    confidence: float = Field(ge=0.0, le=1.0)
+
+
+class Segment(_Frozen):
+    """A stretch of speech between two pauses."""
+
+    id: int
+    start: float
+    end: float
+    text: str
+    confidence: float = Field(ge=0.0, le=1.0)
+    words: tuple[Word, ...]
+
+
+class ModelFacts(_Frozen):
+    """Which model answered, down to its bytes."""
+
+    name: str
+    version: str
+    variant: str  # fp32, int8, fp16
+    bundle_digest: str
+
+
+class Timings(_Frozen):
+    """Where the time went, in milliseconds; parts that run side by side may exceed ``total``."""
+
+    network: float = 0.0  # reading the request's body
+    queue: float = 0.0  # waiting for the model
+    features: float = 0.0  # audio decoding, log-mel, normalisation
+    model: float = 0.0
+    decoding: float = 0.0
+    total: float = 0.0
+
+
+class Normalisation(_Frozen):
+    """Whether a speaker's prior warmed the front end; with the digest a replay is exact."""
+
+    state: Literal["warm", "cold"] = "cold"
+    prior_digest: str | None = None
+
+
+class Redaction(_Frozen):
+    """A span that was masked, and the kind of content that stood there."""
+
+    start: float
+    end: float
+    kind: str
+
+
+class Transcript(_Frozen):
+    """The answer to one recording."""
+
+    schema_version: Literal[1] = TRANSCRIPT_SCHEMA_VERSION
+    text: str
+    language: str
+    duration_s: float
+    segments: tuple[Segment, ...] = ()
+    words: tuple[Word, ...] = ()
+    model: ModelFacts
+    audio_digest: str
+    timings_ms: Timings = Timings()
+    warnings: tuple[str, ...] = ()  # no_speech, truncated_audio
+    normalisation: Normalisation = Normalisation()
+    redactions: tuple[Redaction, ...] = ()
+    degradation: str | None = None

@@ -1,0 +1,29 @@
+"""Limits and choices of one service process; `serving/service.py` fills them from the environment."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """What an operator may choose."""
+
+    bundle_dir: Path  # the model bundle
+    priors_path: Path | None = None  # key-value view of speakers' priors; None: every start is cold
+    model_version: str = ""  # the registry's version; empty: the head of the bundle's digest
+    model_aliases: tuple[str, ...] = ("auricle",)  # names that requests may use for the model
+    threads: int = 1  # threads of one model call
+    provider: str = "cpu"  # cpu or cuda
+    workers: int = 2  # threads for audio decoding, features and word decoding
+    chunk_ms: int = 640  # model chunk of live streams
+    max_upload_bytes: int = 256 << 20
+    max_duration_s: float = 4 * 3600.0  # of one uploaded recording
+    max_waiting_requests: int = 64  # uploads in work or waiting; more are refused with 429
+    request_deadline_s: float = 600.0  # a row that waited longer for the model is dropped
+    max_streams: int = 32  # live streams; more are refused before the upgrade
+    stream_idle_s: float = 12.0  # without any message, then the stream ends
+    stream_session_s: float = 4 * 3600.0  # longest live stream
+    max_frame_bytes: int = 4 << 20  # of one WebSocket message
+    drain_s: float = 25.0  # how long a stopping process waits for its live streams
+    prior_deadline_ms: float = 5.0  # a later answer of the prior view means a cold start
+    tenant: str = "default"

@@ -1,0 +1,91 @@
+"""``dvc.yaml`` = ``params.yaml`` = ``pipelines/``; a statement reruns its importers and no other."""
+
+import shutil
+from pathlib import Path
+
+import grimp
+import pytest
+import yaml
+
+from pipelines import _paths, code
+
+ROOT = Path(__file__).resolve().parent.parent
+GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def _names(items: list[object]) -> list[str]:
+    return [next(iter(item)) if isinstance(item, dict) else str(item) for item in items]
+
+
+def test_stages_params_and_modules_are_the_same() -> None:
+    stages = set(GRAPH) - {"code"}
+    assert stages == set(code.STAGES) == set(PARAMS)
+    assert all((ROOT / "pipelines" / f"{stage}.py").exists() for stage in GRAPH)
+
+
+@pytest.mark.parametrize("stage", [name for name in GRAPH if name != "code"])
+def test_stage_runs_its_module_and_depends_on_its_statements(stage: str) -> None:
+    entry = GRAPH[stage]
+    assert entry["cmd"] == f"python -m pipelines.{stage}"
+    assert f"data/code/{stage}.json" in entry["deps"]
+    assert f"data/code/{stage}.json" in _names(GRAPH["code"]["outs"])
+    assert f"data/reports/{stage}.json" in _names(entry["outs"])
+    assert stage in {str(name).split(".")[0] for name in entry["params"]}
+
+
+def test_paths_of_dvc_are_the_paths_of_the_code() -> None:
+    known = {str(value) for value in vars(_paths).values() if isinstance(value, Path)}
+    known |= {f"data/code/{stage}.json" for stage in code.STAGES}
+    known |= {f"data/reports/{stage}.json" for stage in code.STAGES}
+    known |= {"data/reports/decoder.json", "data/reports/model_card.html", "governance/policy.yaml"}
+    for stage, entry in GRAPH.items():
+        unknown = set(entry.get("deps", [])) | set(_names(entry["outs"]))
+        assert unknown <= known, f"{stage}: {unknown - known}"
+
+
+def test_every_output_has_one_maker() -> None:
+    outs = [name for entry in GRAPH.values() for name in _names(entry["outs"])]
+    assert len(outs) == len(set(outs))
+
+
+def test_closures_cover_every_import() -> None:
+    """The digests cover what grimp finds walking forward, module by module (another algorithm)."""
+    graph = grimp.build_graph(*code.PACKAGES, cache_dir=None)
+    for stage, modules in code.closures().items():
+        seen, queue = set(), [f"pipelines.{stage}", *code.ALSO_RUNS.get(stage, ())]
+        while queue:
+            name = queue.pop()
+            if name not in seen:
+                seen.add(name)
+                queue.extend(graph.find_modules_directly_imported_by(name))
+        assert modules == seen
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for package in code.PACKAGES:
+        shutil.copytree(
+            ROOT / package,
+            tmp_path / package,
+            ignore=lambda folder, names: [n for n in names if not (n.endswith(".py") or (Path(folder) / n).is_dir()) or n == "__pycache__"],
+        )
+    return tmp_path
+
+
+def _digests(root: Path) -> dict[str, str]:
+    code.main(root=root, out=root / "out")
+    return {stage: (root / "out" / f"{stage}.json").read_text() for stage in code.STAGES}
+
+
+def test_a_comment_reruns_nothing_and_a_statement_its_importers(copy: Path) -> None:
+    before = _digests(copy)
+    target = copy / "data" / "scoring.py"
+    target.write_text("# a comment\n" + target.read_text().replace('"""', '"""Changed words. ', 1))
+    assert _digests(copy) == before
+    target.write_text(target.read_text() + "\nADDED = 1\n")
+    after = _digests(copy)
+    changed = {stage for stage in code.STAGES if after[stage] != before[stage]}
+    importers = {stage for stage, modules in code.closures().items() if "data.scoring" in modules}
+    assert changed == importers
+    assert "evaluate" in changed and "ingest" not in changed

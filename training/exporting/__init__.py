@@ -1,0 +1,1 @@
+"""From a PyTorch model to ONNX graphs: tracing, tidying, proof of equality, half precision."""

@@ -1,0 +1,36 @@
+"""Half-precision graphs for the GPU: weights and arithmetic in float16, names and types outside kept.
+
+On the CPU they can only be checked: they load, keep the contract's types, and stay close to fp32.
+"""
+
+from pathlib import Path
+
+import onnx
+
+_SENSITIVE = ("LogSoftmax", "Softmax", "LayerNormalization", "Cos", "Sin", "Range")
+"""Operators that stay in float32: they sum or exponentiate, and cost next to nothing."""
+
+
+def convert_half(source: Path, target: Path) -> None:
+    """Write ``source`` with float16 inside and its float32 inputs and outputs unchanged."""
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    model = convert_float_to_float16(
+        onnx.load(source),
+        keep_io_types=True,
+        op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_SENSITIVE],
+    )
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model, full_check=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, target)
+
+
+def half_share(path: Path) -> float:
+    """Share of weight bytes that are float16: near 1 when the conversion took."""
+    sizes = {onnx.TensorProto.FLOAT16: 0, onnx.TensorProto.FLOAT: 0}
+    for item in onnx.load(path).graph.initializer:
+        if item.data_type in sizes:
+            sizes[item.data_type] += len(item.raw_data)
+    whole = sum(sizes.values())
+    return sizes[onnx.TensorProto.FLOAT16] / whole if whole else 0.0

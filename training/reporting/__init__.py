@@ -1,0 +1,1 @@
+"""The evaluation report's parts: charts, alignments, tables, the page around them."""
