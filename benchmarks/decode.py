@@ -9,6 +9,7 @@ confusions, near-certain blanks between, silence at both ends. CPU seconds of on
 
 import argparse
 import datetime
+import math
 import statistics
 import tempfile
 import time
@@ -75,7 +76,7 @@ def _letter_row(table: TokenTable, token: int, rng: np.random.Generator) -> Logp
 
 
 def flashlight(arpa: Path, table: TokenTable, lexicon: Lexicon, config: DecoderConfig) -> Decoder:
-    """The peer, with its own defaults of beam and our weights."""
+    """The peer at our weights, with its unigram smearing."""
     from flashlight.lib.text.decoder import (
         CriterionType,
         LexiconDecoder,
@@ -94,7 +95,8 @@ def flashlight(arpa: Path, table: TokenTable, lexicon: Lexicon, config: DecoderC
         trie.insert(_spelling(word, table), index, lm.score(start, index)[1])
     trie.smear(SmearingMode.MAX)
     options = LexiconDecoderOptions(
-        beam_size=60, beam_size_token=12, beam_threshold=25, lm_weight=config.alpha,
+        beam_size=config.beam, beam_size_token=12, beam_threshold=25,
+        lm_weight=config.alpha * math.log(10.0),  # its KenLM answers in base 10
         word_score=config.beta, unk_score=-float("inf"), sil_score=0.0, log_add=True,
         criterion_type=CriterionType.CTC,
     )  # fmt: skip
@@ -111,7 +113,7 @@ def flashlight(arpa: Path, table: TokenTable, lexicon: Lexicon, config: DecoderC
 
 
 def _spelling(word: str, table: TokenTable) -> list[int]:
-    """With the separator at the end; the C++ decoder wants a blank between equal letters."""
+    """The peer wants the separator at a word's end."""
     return [*table.encode(word), table.space]
 
 
@@ -155,9 +157,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "lm.arpa"
         path.write_text(arpa, encoding="utf-8")
-        config = DecoderConfig(beam=60, alpha=0.8, beta=1.0, lexicon=True)
-        peer = flashlight(path, table, lexicon, config)
-        rows.append(measure("flashlight-text 0.0.7 (C++), beam 60", peer, corpus, given.repeats))
+        for beam in (8, 60):
+            config = DecoderConfig(beam=beam, alpha=0.8, beta=1.0, lexicon=True)
+            peer = flashlight(path, table, lexicon, config)
+            name = f"flashlight-text (C++), beam {beam}, lexicon + trigram"
+            rows.append(measure(name, peer, corpus, given.repeats))
     report = _report(rows, corpus, given.repeats)
     print(report)
     given.out.mkdir(parents=True, exist_ok=True)

@@ -83,7 +83,7 @@ def decode(
         stream.seek(0)
         head = stream.read(HEAD_BYTES)
         if not head:
-            raise EmptyAudio("the file is empty", item=name)
+            raise EmptyAudio("is empty", item=name)
         limits = Limits(max_duration_s=max_duration_s, max_decoded_bytes=max_decoded_bytes)
         return _decode_stream(stream, sniff(head, name=name), name, limits)
 
@@ -137,7 +137,7 @@ def _open(source: Path | bytes, name: str) -> BinaryIO:
             raise UnreadableAudio("is not a regular file", item=name)
         return source.open("rb")
     except FileNotFoundError as error:
-        raise UnreadableAudio("there is no such file", item=name) from error
+        raise UnreadableAudio("does not exist", item=name) from error
     except OSError as error:
         raise UnreadableAudio(f"cannot be read ({error.strerror})", item=name) from error
 

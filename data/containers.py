@@ -37,7 +37,7 @@ _OGG = Container(name="ogg", demuxer="ogg", exact_duration=True)
 _MP3 = Container(name="mp3", demuxer="mp3")
 _MP3_XING = Container(name="mp3", demuxer="mp3", exact_duration=True)
 _MAGIC: tuple[tuple[bytes, Container], ...] = (
-    (b"fLaC", Container(name="flac", demuxer="flac", sndfile=True)),
+    (b"fLaC", Container(name="flac", demuxer="flac", sndfile=True, exact_duration=True)),
     (b"OggS", _OGG),
     (b"RF64", Container(name="rf64", sndfile=True)),
     (b"riff\x2e\x91\xcf\x11", Container(name="w64", demuxer="w64", sndfile=True)),

@@ -14,6 +14,7 @@ SILENCE_DBFS = -120.0
 _MAX_SNR_DB = 80.0
 _CLIP_MAGNITUDE = 0.999
 _FRAME_S = 0.020
+_DIGITAL_SILENCE = 1e-10
 _MIN_DYNAMIC_DB = 3.0
 _SPEECH_POSITION = 0.35
 _SPEECH_BELOW_LOUD_DB = 35.0
@@ -21,7 +22,7 @@ _BAND_HZ = 125.0
 _MAX_SPECTRA = 3_000
 _BANDWIDTH_BELOW_PEAK_DB = 60.0
 _NOTHING_BELOW_PEAK_DB = 40.0
-_ABOVE_FLOOR_DB = 8.0
+_ABOVE_FLOOR_DB = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +66,7 @@ def profile(samples_T: NDArray[np.float32], rate_hz: int) -> AudioProfile:
     peak = float(np.abs(samples_T).max())
     if peak == 0.0:
         return _silence(duration_s)
-    centred_T = samples_T - np.float32(offset)
-    energy_N = _frame_energy(centred_T, max(1, round(rate_hz * _FRAME_S)))
+    energy_N = _frame_energy(samples_T, max(1, round(rate_hz * _FRAME_S)))
     return AudioProfile(
         duration_s=duration_s,
         level_dbfs=round(max(SILENCE_DBFS, _db(mean_square)), 2),
@@ -74,7 +74,7 @@ def profile(samples_T: NDArray[np.float32], rate_hz: int) -> AudioProfile:
         clipping_ratio=round(float((np.abs(samples_T) >= _CLIP_MAGNITUDE).mean()), 6),
         dc_offset=round(offset, 6) + 0.0,  # never -0.0
         snr_db=round(_snr_db(energy_N), 1),
-        bandwidth_hz=_bandwidth_hz(centred_T, rate_hz),
+        bandwidth_hz=_bandwidth_hz(samples_T - np.float32(offset), rate_hz),
         speech_ratio=round(_speech_ratio(energy_N), 3),
     )
 
@@ -97,14 +97,15 @@ def _db(power: float) -> float:
 
 
 def _frame_energy(samples_T: NDArray[np.float32], width: int) -> NDArray[np.float64]:
-    """Mean square of each frame, over the loudest frame's; the last, short frame is left out."""
+    """Variance of each frame, over the loudest frame's; the last, short frame is left out."""
     count = len(samples_T) // width
     frames_NT = samples_T[: count * width].reshape(count, width) if count else samples_T[None]
-    energy_N = np.einsum("nt,nt->n", frames_NT, frames_NT, dtype=np.float64)
+    square_N = np.einsum("nt,nt->n", frames_NT, frames_NT, dtype=np.float64) / frames_NT.shape[1]
+    energy_N = np.maximum(square_N - frames_NT.mean(axis=1, dtype=np.float64) ** 2, 0.0)
     largest = energy_N.max()
     relative_N: NDArray[np.float64] = energy_N / largest if largest > 0 else energy_N
     # Below -100 dB of the loudest frame lies only rounding: digital silence.
-    return np.where(relative_N > 1e-10, relative_N, 0.0)
+    return np.where(relative_N > _DIGITAL_SILENCE, relative_N, 0.0)
 
 
 def _snr_db(energy_N: NDArray[np.float64]) -> float:
@@ -134,16 +135,20 @@ def _bandwidth_hz(samples_T: NDArray[np.float32], rate_hz: int) -> float:
 
     Speech falls off steeply, so a share of the energy would say 3 kHz for every voice. A band
     counts where its loud moments (98th percentile over time) come within 60 dB of the loudest
-    band; and where the quietest band lies more than 40 dB below that, what comes within 8 dB of it
+    band; and where the quietest band lies more than 40 dB below that, what comes within 10 dB of it
     is the resampler's or quantiser's noise and not signal.
     """
     power_NF, bin_hz = _power_spectra(samples_T, rate_hz)
-    edges = np.arange(0, power_NF.shape[1], max(1, round(_BAND_HZ / bin_hz)))
+    total_N = power_NF.sum(axis=1)
+    power_NF = power_NF[total_N > _DIGITAL_SILENCE * total_N.max()]
+    if not len(power_NF):
+        return 0.0
+    step = max(1, round(_BAND_HZ / bin_hz))
+    # The bin at half the rate joins the last band: alone it would be noisier than any.
+    edges = np.arange(0, power_NF.shape[1] - 1, step)
     bands_NB = np.add.reduceat(power_NF, edges, axis=1) / np.diff(edges, append=power_NF.shape[1])
     loud_B = np.percentile(bands_NB, 98, axis=0)
     peak = float(loud_B.max())
-    if peak <= 0.0:
-        return 0.0
     level_B = 10.0 * np.log10(np.maximum(loud_B / peak, 1e-12))
     usual_B = 10.0 * np.log10(np.maximum(np.median(bands_NB, axis=0) / peak, 1e-12))
     floor_db = float(usual_B.min())

@@ -125,8 +125,6 @@ def read_sndfile(stream: BinaryIO, collector: Collector) -> tuple[str, bool]:
             while len(block_TC := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
                 collector.add(block_TC)
         except soundfile.LibsndfileError:
-            if not collector.frames:
-                raise
             return file.subtype.lower(), True
         missing = file.format == "FLAC" and collector.frames < file.frames
         return file.subtype.lower(), missing

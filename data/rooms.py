@@ -55,6 +55,14 @@ def reverberate(samples_T: np.ndarray, response_T: np.ndarray) -> np.ndarray:
     return (wet_T * (_rms(samples_T) / max(_rms(wet_T), 1e-9))).astype(np.float32)
 
 
+def without_rumble(samples_T: np.ndarray) -> np.ndarray:
+    """The wave above 50 Hz: some voices drift far from zero."""
+    spectrum = np.fft.rfft(samples_T)
+    frequencies = np.fft.rfftfreq(len(samples_T), 1 / SAMPLE_RATE_HZ)
+    kept = np.clip((frequencies - 30.0) / 30.0, 0.0, 1.0)
+    return np.fft.irfft(spectrum * kept, len(samples_T)).astype(np.float32)
+
+
 def noise(
     kind: str, length: int, generator: np.random.Generator, voices: Sequence[np.ndarray]
 ) -> np.ndarray:

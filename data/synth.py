@@ -205,7 +205,9 @@ def _dry(clip: _Clip, config: SynthConfig, folder: Path) -> np.ndarray:
     """
     samples_T, rate_hz = soundfile.read(folder / f"{clip.name}.wav", dtype="float32")
     size = float(_generator(config, clip.voice, "size").uniform(0.93, 1.08))
-    resampled_T = soxr.resample(samples_T, rate_hz * size, SAMPLE_RATE_HZ, quality="HQ")
+    resampled_T = rooms.without_rumble(
+        soxr.resample(samples_T, rate_hz * size, SAMPLE_RATE_HZ, quality="HQ")
+    )
     loud = np.flatnonzero(np.abs(resampled_T) > 0.01 * np.max(np.abs(resampled_T)))
     trimmed: np.ndarray = resampled_T[loud[0] : loud[-1] + 1]
     return trimmed

@@ -189,8 +189,11 @@ def _short_path(data_path: str) -> str:
 
 
 def _requests(lines: Iterator[str]) -> Iterator[Utter]:
-    for line in lines:
-        yield Utter(**json.loads(line))
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield Utter(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise VoiceError(f"not a request ({error})", item=f"line {number}") from error
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ frame only, so chunk borders cannot change an answer.
 """
 
 import math
+from collections.abc import Hashable
 from operator import itemgetter
 from typing import Any
 
@@ -34,6 +35,9 @@ Times = tuple[int, Any] | None
 Entry = tuple[Prefix, float, float, Times, Times]
 
 
+Scored = tuple[float, Prefix, list[Any]]
+
+
 class BeamDecoder:
     """A streaming beam decoder for one utterance."""
 
@@ -48,14 +52,18 @@ class BeamDecoder:
         trie: Trie | None = None,
         token_threshold: float = 9.0,
         token_beam: int = 12,
-        beam_threshold: float = 25.0,
+        beam_threshold: float = 16.0,
         blank_skip: float = 0.999,
+        recombine: bool = True,
     ) -> None:
-        """Frames whose blank is likelier than ``blank_skip`` only end tokens (1.0: never)."""
+        """Frames whose blank is likelier than ``blank_skip`` only end tokens.
+
+        ``recombine`` drops a prefix when a better one has the same future (last token, language
+        model history, place in the lexicon): places in the beam are for real alternatives.
+        """
         self._table, self._size, self._blank_skip = table, beam, blank_skip
         self._token_threshold, self._token_beam = token_threshold, token_beam
-        self._beam_threshold = beam_threshold
-        self._word_gain = max(beta, 0.0)  # the most by which one token can raise a bonus
+        self._beam_threshold, self._recombine = beam_threshold, recombine
         self._speller = Speller(table, alpha=alpha, beta=beta, lm=lm, trie=trie)
         self._trunk = self._speller.root
         self._beam: list[Entry] = [(self._speller.root, 1.0, 0.0, None, None)]
@@ -155,8 +163,7 @@ class BeamDecoder:
         floor = self._floor(heard)
         for prefix, pb, pn, tb, tn in self._beam:
             total, times, last = pb + pn, tb if pb >= pn else tn, prefix.token
-            hope = prefix.bonus + max(prefix.ahead, self._word_gain)
-            cut = math.exp(min(floor - hope, 700.0))
+            cut = math.exp(min(floor - prefix.hope, 700.0))
             for token in tokens:
                 gain, before = total * probs[token], times
                 if gain < cut:
@@ -197,7 +204,10 @@ class BeamDecoder:
         return heard
 
     def _floor(self, heard: dict[Prefix, list[Any]]) -> float:
-        """A score that a new prefix must reach to be kept: pruning with it changes no answer."""
+        """A score that a new prefix must reach to be kept.
+
+        Without recombination it changes no answer; with it a place that falls free may stay empty.
+        """
         scores = [
             math.log(total) + prefix.bonus + prefix.ahead
             if (total := parts[0] + parts[1]) > 0.0
@@ -219,7 +229,10 @@ class BeamDecoder:
             return
         scored.sort(key=_first, reverse=True)
         floor = scored[0][0] - self._beam_threshold
-        kept = [(p, *parts) for score, p, parts in scored[: self._size] if score >= floor]
+        scored = [entry for entry in scored if entry[0] >= floor]
+        if self._recombine:
+            scored = _without_dominated(scored, self._size)
+        kept = [(prefix, *parts) for _, prefix, parts in scored[: self._size]]
         peak = max(pb + pn for _, pb, pn, _, _ in kept)
         if peak < _RESCALE_BELOW:
             self._log_scale += log(peak)
@@ -242,3 +255,23 @@ class BeamDecoder:
         frames += [frames[-1] if frames else 0] * (len(tokens) - len(frames))
         emitted = list(zip(tokens, frames, strict=True))
         return make_hypothesis(emitted, self._table, self._confidence, score)
+
+
+def _without_dominated(scored: list[Scored], size: int) -> list[Scored]:
+    """The first ``size`` entries that no better one with the same future equals or exceeds.
+
+    Both ends are compared, blank and token: they go on differently.
+    """
+    kept: list[Scored] = []
+    best: dict[Hashable, Scored] = {}
+    for entry in scored:
+        _, prefix, parts = entry
+        better = best.setdefault(prefix.future, entry)
+        if better is not entry:
+            weight = math.exp(prefix.bonus - better[1].bonus)
+            if parts[0] * weight <= better[2][0] and parts[1] * weight <= better[2][1]:
+                continue
+        kept.append(entry)
+        if len(kept) == size:
+            break
+    return kept

@@ -12,7 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-TSALLIS_Q = 1.0 / 3.0  # the paper's choice; below 1 it listens to the unlikely tokens
+# Below 1 the entropy listens to the unlikely tokens. The paper takes 1/3 for sub-word models; with
+# 29 peaky characters that calls a letter of 97 % only 10 % sure, and nearly all words look alike.
+TSALLIS_Q = 0.5
 
 
 def frame_confidence(logp_TV: NDArray[np.float64], *, q: float = TSALLIS_Q) -> NDArray[np.float64]:

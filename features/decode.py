@@ -28,7 +28,7 @@ class DecoderConfig:
     lexicon: bool = False  # only words of the lexicon may come out
     token_threshold: float = 9.0  # tokens this far (nats) below the frame's best are not tried
     token_beam: int = 12  # at most so many tokens are tried per frame
-    beam_threshold: float = 25.0  # prefixes this far (nats) below the best are dropped
+    beam_threshold: float = 16.0  # prefixes this far (nats) below the best are dropped
 
     def __post_init__(self) -> None:
         if self.kind not in ("greedy", "beam"):

@@ -5,14 +5,48 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from features.language_model import ArpaModel
+from features.language_model import ArpaModel, State
 from features.tokens import TokenTable
 from governance.canonical import write_atomic
 from governance.errors import ConfigError
 
+_EXACT_WORDS = 64  # up to so many words the lookahead asks for each in its context
+_MEMO_ENTRIES = 200_000
+
 
 class LexiconError(ConfigError):
     """A lexicon that is empty, unreadable or spelt with foreign characters."""
+
+
+class Lookahead:
+    """The best that a language model can give to a word of which only some letters are known.
+
+    A beam that waits for the word's end to ask the language model prunes the right word before;
+    with this guess a beam of 8 finds what one of 16 or more finds without.
+    """
+
+    def __init__(self, lm: ArpaModel, words_below: list[list[str]]) -> None:
+        self._lm, self._words_below = lm, words_below
+        self._memo: dict[tuple[State, int], float] = {}
+        unigram = {word: lm.score((), word)[0] for word in words_below[0]}
+        self._unigram = [max(unigram[word] for word in below) for below in words_below]
+
+    def is_bound(self, node: int) -> bool:
+        """Whether `guess` is an upper bound here: exact where few words remain."""
+        return len(self._words_below[node]) <= _EXACT_WORDS
+
+    def guess(self, state: State, node: int) -> float:
+        """Largest ln p after ``state`` of the words below ``node``; unigram where they are many."""
+        if not self.is_bound(node):
+            return self._unigram[node]
+        key = (state, node)
+        found = self._memo.get(key)
+        if found is None:
+            if len(self._memo) >= _MEMO_ENTRIES:
+                self._memo.clear()
+            words = self._words_below[node]
+            found = self._memo[key] = max(self._lm.score(state, word)[0] for word in words)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,17 +56,15 @@ class Trie:
     children: list[dict[int, int]]  # node -> {token: node}
     is_word: list[bool]  # node -> whether a word ends here
     words_below: list[list[str]]  # node -> words that begin with this prefix, sorted
-    _lookahead: WeakKeyDictionary[ArpaModel, list[float]] = field(
+    _lookahead: WeakKeyDictionary[ArpaModel, Lookahead] = field(
         default_factory=WeakKeyDictionary, init=False, repr=False
     )
 
-    def lookahead(self, lm: ArpaModel) -> list[float]:
-        """Per node, ln p of the likeliest word below it (unigram); built once per model."""
+    def lookahead(self, lm: ArpaModel) -> Lookahead:
+        """The lookahead of ``lm`` over this tree; built once per model."""
         found = self._lookahead.get(lm)
         if found is None:
-            unigram = {word: lm.score((), word)[0] for word in self.words_below[0]}
-            found = [max(unigram[word] for word in below) for below in self.words_below]
-            self._lookahead[lm] = found
+            found = self._lookahead[lm] = Lookahead(lm, self.words_below)
         return found
 
 

@@ -5,6 +5,8 @@ the prefix is first spelt. Spaces between words are one token however often the 
 and the empty prefix counts as just after a space: a leading space changes nothing.
 """
 
+from collections.abc import Hashable
+
 from features.language_model import ArpaModel, State
 from features.lexicon import Trie
 from features.tokens import TokenTable
@@ -14,13 +16,13 @@ class Prefix:
     """One spelt text. Identity is equality: a text is one node below its parent."""
 
     __slots__ = (
-        "ahead", "bonus", "boundary", "children", "depth", "node", "parent", "state", "token",
-        "word",
+        "ahead", "bonus", "boundary", "children", "depth", "future", "hope", "node", "parent",
+        "state", "token", "word",
     )  # fmt: skip
 
     def __init__(
         self, parent: "Prefix | None", token: int, *, word: str, state: State, bonus: float,
-        node: int, ahead: float,
+        node: int, ahead: float, hope: float, future: Hashable,
     ) -> None:  # fmt: skip
         self.parent = parent
         self.token = token  # the last one; the space for the empty prefix
@@ -31,6 +33,8 @@ class Prefix:
         self.bonus = bonus  # alpha * ln p + beta, over the complete words
         self.node = node  # of `word` in the lexicon's tree
         self.ahead = ahead  # guess of what `word` will add to bonus; used for ranking only
+        self.hope = hope  # no child's bonus + ahead exceeds it
+        self.future = future  # equal where all later tokens will add the same
         self.children: dict[int, Prefix | None] = {}  # None: the lexicon forbids it
 
 
@@ -44,10 +48,13 @@ class Speller:
         self._alpha, self._beta, self._lm, self._trie = alpha, beta, lm, trie
         self._space = table.space
         self._characters = [table.decode([token]) for token in range(table.size)]
-        self._ahead = trie.lookahead(lm) if trie is not None and lm is not None else None
+        self._lookahead = trie.lookahead(lm) if trie is not None and lm is not None else None
+        self._gain = max(beta, 0.0)  # a language model only takes: one token cannot add more
+        state = lm.start if lm else ()
         self.root = Prefix(
-            None, table.space, word="", state=lm.start if lm else (), bonus=0.0, node=0, ahead=0.0
-        )
+            None, table.space, word="", state=state, bonus=0.0, node=0, ahead=0.0, hope=self._gain,
+            future=(table.space, state, 0),
+        )  # fmt: skip
 
     def child(self, prefix: Prefix, token: int) -> Prefix | None:
         """The prefix with one more token; None where no word of the lexicon goes that way.
@@ -88,18 +95,23 @@ class Speller:
         return ended
 
     def _spell(self, prefix: Prefix, token: int) -> Prefix | None:
-        node, ahead = 0, 0.0
+        node, ahead, hope = 0, 0.0, prefix.bonus + self._gain
         if self._trie is not None:
             found = self._trie.children[prefix.node].get(token)
             if found is None:
                 return None
             node = found
-            if self._ahead is not None:
-                ahead = self._alpha * self._ahead[node] + self._beta
+            if self._lookahead is not None:
+                ahead = self._alpha * self._lookahead.guess(prefix.state, node) + self._beta
+                if self._lookahead.is_bound(node):
+                    hope = prefix.bonus + ahead
         word = prefix.word + self._characters[token]
+        # The tree's node stands for the letters; without a tree only a language model needs them.
+        spelt = word if self._trie is None and self._lm is not None else node
         return Prefix(
-            prefix, token, word=word, state=prefix.state, bonus=prefix.bonus, node=node, ahead=ahead
-        )
+            prefix, token, word=word, state=prefix.state, bonus=prefix.bonus, node=node,
+            ahead=ahead, hope=hope, future=(token, prefix.state, spelt),
+        )  # fmt: skip
 
     def _end_word(self, prefix: Prefix) -> Prefix | None:
         if self._trie is not None and not self._trie.is_word[prefix.node]:
@@ -108,7 +120,10 @@ class Speller:
         if self._lm is not None:
             logp, state = self._lm.score(state, prefix.word)
             bonus += self._alpha * logp
-        return Prefix(prefix, self._space, word="", state=state, bonus=bonus, node=0, ahead=0.0)
+        return Prefix(
+            prefix, self._space, word="", state=state, bonus=bonus, node=0, ahead=0.0,
+            hope=bonus + self._gain, future=(self._space, state, 0),
+        )  # fmt: skip
 
 
 def common_prefix(prefixes: set[Prefix]) -> Prefix:

@@ -1,6 +1,8 @@
 """Ed25519 signing keys of a workspace: made on first use, readable by their owner only."""
 
+import contextlib
 import os
+import tempfile
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -15,13 +17,26 @@ from cryptography.hazmat.primitives.serialization import (
 from governance.errors import ConfigError
 
 _KEY_BYTES = 32
+_OPEN_TO_OTHERS = 0o077
 
 
-def signing_key(folder: Path, name: str = "ledger") -> Ed25519PrivateKey:
-    """The key ``<folder>/<name>.key`` (32 raw bytes, mode 0600), created when it is not there."""
+def signing_key(folder: Path, name: str = "ledger", *, create: bool = True) -> Ed25519PrivateKey:
+    """The key ``<folder>/<name>.key`` (32 raw bytes, mode 0600).
+
+    It is created where it is not there; with ``create=False`` that is an error, because a new key
+    cannot vouch for what an old one signed.
+    """
     path = folder / f"{name}.key"
     if not path.exists():
+        if not create:
+            raise ConfigError(
+                "the signing key is missing", item=str(path), mend="restore it from its backup"
+            )
         _create(path)
+    if path.stat().st_mode & _OPEN_TO_OTHERS:
+        raise ConfigError(
+            "others may read this signing key", item=str(path), mend=f"chmod 600 '{path}'"
+        )
     content = path.read_bytes()
     if len(content) != _KEY_BYTES:
         raise ConfigError(
@@ -37,18 +52,17 @@ def _create(path: Path) -> None:
     content = Ed25519PrivateKey.generate().private_bytes(
         Encoding.Raw, PrivateFormat.Raw, NoEncryption()
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
-        os.link(temporary, path)  # of two processes that create at once, the first one wins
-    except FileExistsError:
-        pass
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # a link never replaces: of two processes that create at once, the first one wins
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
     finally:
-        temporary.unlink()
+        Path(temporary).unlink()
 
 
 def public_hex(key: Ed25519PrivateKey) -> str:

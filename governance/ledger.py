@@ -1,11 +1,13 @@
-"""The append-only, hash-chained event log: the single source of truth for what was decided.
+"""The append-only event log: the single source of truth for what was decided.
 
-Each event's hash covers its content and the hash before it, so an edited, removed or inserted event
-breaks the chain. A bare chain cannot show a cut tail or a complete rewrite; signed checkpoints
-(seq, head) in a second file can. What no checkpoint covers yet is counted and said.
+Events lie in SQLite as one hash chain (``governance.chain``). Signed checkpoints lie in a second
+file, and the newest of them beside the key too: to cut or rewrite what is anchored, one has to hold
+the key folder. What no checkpoint covers yet is counted and said.
 """
 
+import fcntl
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,50 +15,36 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from governance.canonical import bytes_digest, canonical_json
-from governance.errors import ConfigError
-from governance.keys import is_signed_by, public_hex, signing_key
+from governance.canonical import canonical_json, write_atomic
+from governance.chain import (
+    GENESIS,
+    Checkpoint,
+    Damage,
+    StoredEvent,
+    compare,
+    sign_checkpoint,
+    walk,
+)
+from governance.chain import Event as Event  # callers name the type by the ledger that gives it
+from governance.errors import AuricleError, ConfigError, TamperError
+from governance.keys import signing_key
+from governance.records import plain
 
-_GENESIS = "sha256:" + "0" * 64
-_CHECKPOINT_EVERY = 1000
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    seq INTEGER PRIMARY KEY, at TEXT NOT NULL, actor TEXT NOT NULL, kind TEXT NOT NULL,
-    body TEXT NOT NULL, prev TEXT NOT NULL, hash TEXT NOT NULL
-)"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """One thing that was decided."""
-
-    seq: int  # 1, 2, 3, ... without gaps
-    at: str  # ISO 8601, UTC
-    actor: str  # who decided
-    kind: str  # promote, gate, ...
-    body: dict[str, Any]
-    prev: str  # hash of the event before
-    hash: str
-
-    def expected_hash(self) -> str:
-        """The hash that this content must have."""
-        content = {k: v for k, v in asdict(self).items() if k != "hash"}
-        return bytes_digest(canonical_json(content).encode())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """A signed statement: after event ``seq`` the head was ``head``."""
-
-    seq: int
-    head: str
-    at: str
-    public_key: str
-    signature: str
-
-    def content(self) -> bytes:
-        """The bytes that are signed."""
-        return canonical_json({"seq": self.seq, "head": self.head, "at": self.at}).encode()
+ANCHORED_KINDS = frozenset({"promote"})
+"""Kinds of events that are signed at once; others wait for the next checkpoint."""
+CHECKPOINT_EVERY = 1000
+_BUSY_TIMEOUT_S = 30.0
+_RESTORE = "restore the ledger and its checkpoints from a backup"
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS events (
+        seq INTEGER PRIMARY KEY, at TEXT NOT NULL, actor TEXT NOT NULL, kind TEXT NOT NULL,
+        body TEXT NOT NULL, prev TEXT NOT NULL, hash TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TRIGGER IF NOT EXISTS no_update BEFORE UPDATE ON events
+        BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END""",
+    """CREATE TRIGGER IF NOT EXISTS no_delete BEFORE DELETE ON events
+        BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END""",
+)  # the triggers stop accidents; the chain and the checkpoints show intent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +52,8 @@ class VerifyReport:
     """What verification found."""
 
     ok: bool
-    events: int
-    checkpoints: int
+    events: int  # that can be read
+    checkpoints: int  # whose signature holds
     unanchored_tail: int  # newest events that no checkpoint covers: they could be cut unseen
     first_bad: int | None = None  # seq of the first bad event
     reason: str = ""
@@ -85,155 +73,168 @@ class Ledger:
         self._path = path
         self._key_dir = key_dir
         self._clock = clock
-        self._checkpoints = checkpoints or path.with_name("ledger-checkpoints.jsonl")
+        self._checkpoints = checkpoints or path.with_name(f"{path.stem}-checkpoints.jsonl")
+        self._newest = key_dir / "ledger-newest-checkpoint.json"
 
     def append(self, kind: str, body: dict[str, Any], *, actor: str) -> Event:
         """Commit one event; it is on disk when this returns. Safe from several processes."""
-        text = canonical_json(body)
+        if not kind or not actor:
+            raise ConfigError("an event names its kind and its actor", item="ledger")
+        text = canonical_json(plain(body, where=kind))
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute(_SCHEMA)
-            row = connection.execute(
-                "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1"
-            ).fetchone()
-            last_seq, prev = row if row else (0, _GENESIS)
-            draft = Event(
-                seq=last_seq + 1,
-                at=self._clock(),
-                actor=actor,
-                kind=kind,
-                body=json.loads(text),
-                prev=prev,
-                hash="",
-            )
-            event = Event(**{**asdict(draft), "hash": draft.expected_hash()})
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            last_seq, prev = _head(connection)
+            # a lost key is refused here: a new one could not vouch for what the old one signed
+            signing_key(self._key_dir, create=last_seq == 0 and not self._newest.exists())
+            self._refuse_if_cut(connection)
+            fields = {"at": self._clock(), "actor": actor, "kind": kind, "body": text, "prev": prev}
+            draft = StoredEvent(seq=last_seq + 1, **fields, hash="")
+            stored = StoredEvent(seq=draft.seq, **fields, hash=draft.expected_hash())
             connection.execute(
-                "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (event.seq, event.at, actor, kind, text, prev, event.hash),
+                "INSERT INTO events (seq, at, actor, kind, body, prev, hash) VALUES "
+                "(:seq, :at, :actor, :kind, :body, :prev, :hash)",
+                asdict(stored),
             )
             connection.execute("COMMIT")
-        if event.seq % _CHECKPOINT_EVERY == 0:
+        if stored.seq == 1 or stored.seq % CHECKPOINT_EVERY == 0 or kind in ANCHORED_KINDS:
             self.checkpoint()
-        return event
+        return stored.event()
 
     def events(self, kind: str | None = None) -> list[Event]:
-        """All events, or those of one kind, oldest first."""
-        if not self._path.exists():
-            return []
-        with self._connection() as connection:
-            rows = connection.execute("SELECT * FROM events ORDER BY seq").fetchall()
-        found = [_event(row) for row in rows]
-        return [event for event in found if kind is None or event.kind == kind]
+        """All events, or those of one kind, oldest first; an edited one is refused."""
+        return [row.event() for row in self._rows() if kind is None or row.kind == kind]
 
     def checkpoint(self) -> Checkpoint:
-        """Sign the present head and append it to the checkpoint file."""
-        events = self.events()
-        key = signing_key(self._key_dir)
-        draft = Checkpoint(
-            seq=events[-1].seq if events else 0,
-            head=events[-1].hash if events else _GENESIS,
-            at=self._clock(),
-            public_key=public_hex(key),
-            signature="",
-        )
-        signed = Checkpoint(**{**asdict(draft), "signature": key.sign(draft.content()).hex()})
-        with self._checkpoints.open("a", encoding="utf-8") as stream:
-            stream.write(canonical_json(asdict(signed)) + "\n")
-        return signed
+        """Sign the present head; append it to the checkpoint file and keep it beside the key."""
+        key = signing_key(self._key_dir, create=False)
+        with self._checkpoints.open("a+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)  # order of checkpoints = order of their heads
+            with self._connection() as connection:
+                self._refuse_if_cut(connection)
+                seq, head = _head(connection)
+            point = sign_checkpoint(key, seq=seq, head=head, at=self._clock())
+            line = canonical_json(asdict(point)).encode()
+            _drop_torn_line(stream.fileno())
+            stream.write(line + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+            write_atomic(self._newest, line + b"\n")
+        return point
 
     def verify(self) -> VerifyReport:
         """Check every event, every link and every signed checkpoint; name the first bad one."""
         try:
-            events = self.events()
-        except (ConfigError, sqlite3.DatabaseError, ValueError) as error:
+            state = walk(self._rows())
+            points, damage = self._signed_checkpoints(needs_key=bool(state.heads))
+        except AuricleError as error:
             return VerifyReport(
-                ok=False,
-                events=0,
-                checkpoints=0,
-                unanchored_tail=0,
-                first_bad=1,
-                reason=f"the ledger cannot be read ({error})",
+                ok=False, events=0, checkpoints=0, unanchored_tail=0, reason=str(error)
             )
-        bad = _first_broken(events)
-        checkpoints, complaint = self._signed_checkpoints()
-        if bad is None and complaint is None:
-            bad = _first_unlike(events, checkpoints)
-        anchored = max((point.seq for point in checkpoints), default=0)
-        seq, reason = bad or complaint or (None, "")
+        damage = state.damage or compare(state.heads, points) or damage
+        anchored = max((point.seq for point in points), default=0)
         return VerifyReport(
-            ok=not reason,
-            events=len(events),
-            checkpoints=len(checkpoints),
-            unanchored_tail=max(0, len(events) - anchored),
-            first_bad=seq,
-            reason=reason,
+            ok=damage is None,
+            events=len(state.heads),
+            checkpoints=len(points),
+            unanchored_tail=max(0, len(state.heads) - anchored),
+            first_bad=damage.seq if damage else None,
+            reason=damage.reason if damage else "",
         )
 
-    def _signed_checkpoints(self) -> tuple[list[Checkpoint], tuple[int | None, str] | None]:
-        """Checkpoints in file order, and the first complaint about one."""
+    def _rows(self) -> list[StoredEvent]:
+        if not self._path.exists():
+            return []
+        with self._connection() as connection:
+            present = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'")
+            if present.fetchone() is None:
+                return []
+            rows = connection.execute(
+                "SELECT seq, at, actor, kind, body, prev, hash FROM events ORDER BY seq"
+            ).fetchall()
+        names = ("seq", "at", "actor", "kind", "body", "prev", "hash")
+        return [StoredEvent(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def _refuse_if_cut(self, connection: sqlite3.Connection) -> None:
+        """Nothing is added to a history that lost what the checkpoint beside the key names."""
+        for line in _complete_lines(self._newest):
+            point = json.loads(line)
+            row = connection.execute("SELECT hash FROM events WHERE seq = ?", (point["seq"],))
+            if row.fetchone() != (point["head"],):
+                raise TamperError(
+                    f"event {point['seq']} is not what was signed",
+                    item=str(self._path),
+                    mend=f"`auricle audit verify`, then {_RESTORE}",
+                )
+
+    def _signed_checkpoints(self, *, needs_key: bool) -> tuple[list[Checkpoint], Damage | None]:
+        """Checkpoints in file order up to the first that does not hold, and what is wrong with it.
+
+        The last one is the copy beside the key, which shows when the file itself was cut.
+        """
+        lines = _complete_lines(self._checkpoints)
+        kept = _complete_lines(self._newest)
+        if not lines and not kept and not needs_key:
+            return [], None
+        key = signing_key(self._key_dir, create=False)
         found: list[Checkpoint] = []
-        if not self._checkpoints.exists():
-            return found, None
-        key = signing_key(self._key_dir)
-        lines = self._checkpoints.read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines, start=1):
+        places = [f"checkpoint {number}" for number in range(1, len(lines) + 1)]
+        for place, line in zip([*places, self._newest.name], [*lines, *kept], strict=False):
             try:
                 point = Checkpoint(**json.loads(line))
-                good = is_signed_by(key, bytes.fromhex(point.signature), point.content())
             except (ValueError, TypeError):
-                return found, (None, f"checkpoint {number} cannot be read")
-            if not good:
-                return found, (point.seq, f"checkpoint {number} is not signed by this workspace")
+                return found, Damage(seq=None, reason=f"{place} cannot be read")
+            if not point.is_signed_by(key):
+                reason = f"{place} is not signed with this workspace's key"
+                return found, Damage(seq=point.seq, reason=reason)
             found.append(point)
-        return found, None
+        if kept and found[-1] not in found[:-1]:
+            reason = f"the checkpoint of event {found[-1].seq} was removed from the checkpoint file"
+            return found, Damage(seq=None, reason=reason)
+        return found[: len(lines)], None
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
+        connection: sqlite3.Connection | None = None
         try:
-            connection = sqlite3.connect(self._path, timeout=5.0, isolation_level=None)
-            connection.execute("PRAGMA journal_mode=WAL")
+            connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
-        except sqlite3.DatabaseError as error:
-            raise ConfigError(
-                f"cannot be opened ({error})", item=str(self._path), mend="restore it from backup"
-            ) from None
-        try:
             yield connection
+        except sqlite3.OperationalError as error:
+            raise AuricleError(
+                f"the ledger is not usable now ({error})",
+                item=str(self._path),
+                mend="check the disk and that the folder is writable, then try again",
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise TamperError(
+                f"the ledger cannot be read ({error})", item=str(self._path), mend=_RESTORE
+            ) from error
         finally:
-            connection.close()
+            if connection is not None:
+                connection.close()
 
 
-def _event(row: tuple[Any, ...]) -> Event:
-    seq, at, actor, kind, body, prev, head = row
-    return Event(
-        seq=seq, at=at, actor=actor, kind=kind, body=json.loads(body), prev=prev, hash=head
-    )
+def _head(connection: sqlite3.Connection) -> tuple[int, str]:
+    """Number and hash of the last event."""
+    last = connection.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+    return (last[0], last[1]) if last else (0, GENESIS)
 
 
-def _first_broken(events: list[Event]) -> tuple[int | None, str] | None:
-    """The first event whose number, link or content does not fit."""
-    prev = _GENESIS
-    for expected_seq, event in enumerate(events, start=1):
-        if event.seq != expected_seq:
-            return expected_seq, f"event {expected_seq} is missing"
-        if event.prev != prev:
-            return event.seq, f"event {event.seq} does not follow the event before it"
-        if event.hash != event.expected_hash():
-            return event.seq, f"event {event.seq} was edited"
-        prev = event.hash
-    return None
+def _complete_lines(path: Path) -> list[str]:
+    """Lines that were written to their end; a torn last one was never acknowledged."""
+    if not path.exists():
+        return []
+    return path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]
 
 
-def _first_unlike(
-    events: list[Event], checkpoints: list[Checkpoint]
-) -> tuple[int | None, str] | None:
-    """The first checkpoint that the chain contradicts: a cut tail or a rewritten history."""
-    for point in checkpoints:
-        if point.seq > len(events):
-            first_lost = len(events) + 1
-            return first_lost, f"events {first_lost} to {point.seq} were cut off"
-        head = events[point.seq - 1].hash if point.seq else _GENESIS
-        if head != point.head:
-            return point.seq, f"the history up to event {point.seq} was rewritten"
-    return None
+def _drop_torn_line(handle: int) -> None:
+    """Cut what a crash left of an unfinished last line, so that the next line starts clean."""
+    size = os.fstat(handle).st_size
+    content = os.pread(handle, size, 0)
+    if content and not content.endswith(b"\n"):
+        os.ftruncate(handle, content.rfind(b"\n") + 1)

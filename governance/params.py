@@ -87,12 +87,10 @@ class _Reader:
     ) -> None:
         for name in value:
             if name not in fields:
-                free = [field for field in fields if field not in value]
                 raise ConfigError(
                     "unknown key",
                     item=self._place(f"{where}.{name}"),
-                    mend=_suggest(str(name), free)
-                    or _suggest(str(name), fields)
+                    mend=_suggest(str(name), fields)
                     or f"known keys are {', '.join(sorted(fields))}",
                 )
         for name, field in fields.items():

@@ -1,22 +1,34 @@
 """The one door to MLflow: runs, dataset inputs, artefacts, model versions and aliases.
 
-``log_model`` is never used: bundles are plain files with digests, logged as artefacts. MLflow is
-imported inside functions (seven seconds), and only ``pipelines`` may import this module.
+``log_model`` is never used: bundles are plain files with digests, logged as artefacts. Nothing is
+ever deleted: a deleted version would take its alias with it, silently. MLflow is imported inside
+functions (seven seconds), and only ``pipelines`` may import this module.
 """
 
+import functools
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import unquote, urlparse
 
-from governance.errors import ConfigError
+from governance.errors import AuricleError, ConfigError
+from governance.records import plain
 from governance.telemetry import disable_vendor_telemetry
 
 _PARAM_CHARACTERS = 6000
+_DATASET_DIGEST_CHARACTERS = 36  # MLflow's column; the full digest stands in the source
+_BATCH = 100  # MLflow's limit of params in one request
 _NOISY = ("mlflow", "alembic", "alembic.runtime.migration", "mlflow.store.db.utils")
+_SOURCE_TYPE = "dvc"
+_SCHEME = "dvc://"
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,61 +38,68 @@ class ModelVersion:
     name: str
     version: int
     run_id: str
-    source: str
+    source: str  # URI of the artefact folder
     tags: dict[str, str]
     description: str
 
+    @property
+    def folder(self) -> Path | None:
+        """The artefact folder on this machine, or None where it lies elsewhere."""
+        parts = urlparse(self.source)
+        return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
+
 
 class Registry:
-    """A local MLflow store: a SQLite database and a folder of artefacts."""
+    """An MLflow store: a SQLite file or another database by URI, and a folder of artefacts."""
 
-    def __init__(self, database: Path, artifacts: Path) -> None:
-        self.database = database
+    def __init__(self, database: Path | str, artifacts: Path) -> None:
+        if isinstance(database, Path):
+            database.parent.mkdir(parents=True, exist_ok=True)
+            self.tracking_uri = f"sqlite:///{database.resolve().as_posix()}"
+        else:
+            self.tracking_uri = database
+        if self.tracking_uri.startswith("file:"):
+            raise ConfigError(
+                "MLflow refuses folders as a store",
+                item=self.tracking_uri,
+                mend="give a database, for example sqlite:///mlflow.db",
+            )
         self.artifacts = artifacts
-        database.parent.mkdir(parents=True, exist_ok=True)
         artifacts.mkdir(parents=True, exist_ok=True)
-        self._client = _client(f"sqlite:///{database.resolve().as_posix()}")
-
-    @property
-    def tracking_uri(self) -> str:
-        """What Lightning's MLFlowLogger is given."""
-        return f"sqlite:///{self.database.resolve().as_posix()}"
+        self._client = _client(self.tracking_uri)
 
     def start_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
-        """Start a run and return its id."""
-        found = self._client.get_experiment_by_name(experiment)
-        identity = (
-            found.experiment_id
-            if found
-            else self._client.create_experiment(
-                experiment, artifact_location=self.artifacts.resolve().as_uri()
+        """Start a run and return its id; the experiment is made where it is not there."""
+        with _quiet():
+            run = self._client.create_run(
+                self._experiment_id(experiment), run_name=name, tags=dict(tags)
             )
-        )
-        run = self._client.create_run(identity, run_name=name, tags=dict(tags))
         return str(run.info.run_id)
 
     def exists(self, run_id: str) -> bool:
         """Whether the store knows the run (a store can be younger than a record)."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self._client.get_run(run_id)
-        except MlflowException:
-            return False
-        return True
+        return _or_none(lambda: self._client.get_run(run_id)) is not None
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Parameters, nested keys joined by dots; logging the same value again is fine."""
-        for key, value in flatten(params).items():
-            self._client.log_param(run_id, key, str(value)[:_PARAM_CHARACTERS])
+        from mlflow.entities import Param
+
+        entries = [
+            Param(_name(key), _text(value)[:_PARAM_CHARACTERS])
+            for key, value in flatten(plain(params)).items()
+        ]
+        for start in range(0, len(entries), _BATCH):
+            self._client.log_batch(run_id, params=entries[start : start + _BATCH])
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int = 0) -> None:
         """Numbers at a step."""
         for key, value in metrics.items():
-            self._client.log_metric(run_id, _metric_name(key), float(value), step=step)
+            self._client.log_metric(run_id, _name(key), float(value), step=step)
 
     def log_artifacts(self, run_id: str, path: Path, folder: str = "") -> None:
         """A file, or everything below a folder."""
+        if not path.exists():
+            raise ConfigError("there is nothing to log", item=str(path))
         log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
         log(run_id, str(path), folder or None)
 
@@ -88,42 +107,75 @@ class Registry:
         self, run_id: str, *, name: str, digest: str, source: str, context: str, profile: str = ""
     ) -> None:
         """A dataset input of the run: its digest, and where DVC finds its bytes."""
+        from mlflow.data.dataset_source_registry import resolve_dataset_source
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         _register_dataset_source()
+        place = source if source.startswith(_SCHEME) else f"{_SCHEME}{source}"
+        resolved = resolve_dataset_source(f"{place}?digest={digest}")
         dataset = Dataset(
             name=name,
-            digest=digest.removeprefix("sha256:")[:36],
-            source_type="dvc",
-            source=json.dumps({"uri": source, "digest": digest}),
+            digest=_short(digest),
+            source_type=_SOURCE_TYPE,
+            source=resolved.to_json(),
             profile=profile or None,
         )
         tags = [InputTag("mlflow.data.context", context)]
         self._client.log_inputs(run_id, [DatasetInput(dataset, tags)])
+
+    def datasets(self, run_id: str) -> list[dict[str, str]]:
+        """Dataset inputs of a run: name, context, full digest and uri of each."""
+        found = []
+        for entry in self._client.get_run(run_id).inputs.dataset_inputs:
+            tags = {tag.key: tag.value for tag in entry.tags}
+            context = tags.get("mlflow.data.context", "")
+            source = json.loads(entry.dataset.source)
+            found.append({"name": entry.dataset.name, "context": context, **source})
+        return found
+
+    def runs_with_dataset(self, experiment: str, digest: str) -> list[str]:
+        """Ids of the runs of an experiment that read the data with this digest."""
+        known = self._client.get_experiment_by_name(experiment)
+        if known is None:
+            return []
+        runs = self._client.search_runs(
+            [known.experiment_id], filter_string=f"dataset.digest = '{_short(digest)}'"
+        )
+        return sorted(str(run.info.run_id) for run in runs)
 
     def set_run_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Tags of a run."""
         for key, value in tags.items():
             self._client.set_tag(run_id, key, value)
 
-    def finish(self, run_id: str, status: str = "FINISHED") -> None:
-        """End a run: FINISHED, FAILED or KILLED."""
+    def logger(self, run_id: str) -> "RunLogger":
+        """What a trainer is given to record its curves."""
+        return RunLogger(self, run_id)
+
+    def finish(self, run_id: str, status: Status = "FINISHED") -> None:
+        """End a run."""
         self._client.set_terminated(run_id, status=status)
 
     def register_version(
         self, name: str, run_id: str, folder: str, tags: Mapping[str, str], description: str
     ) -> int:
-        """Register the artefact folder ``folder`` of a run as the next version of ``name``."""
-        from mlflow.exceptions import MlflowException
+        """Register the artefact folder ``folder`` of a run as the next version of ``name``.
 
-        try:
-            self._client.get_registered_model(name)
-        except MlflowException:
-            self._client.create_registered_model(name)
-        source = f"{self._client.get_run(run_id).info.artifact_uri}/{folder}"
-        made = self._client.create_model_version(
-            name, source, run_id, tags=dict(tags), description=description
-        )
+        The folder has to be logged before (``log_artifacts``); an empty one is refused.
+        """
+        if not self._client.list_artifacts(run_id, folder):
+            raise ConfigError(
+                f"the run {run_id} has no artefacts in this folder",
+                item=folder,
+                mend="log the bundle's folder first",
+            )
+        with _quiet():
+            if _or_none(lambda: self._client.get_registered_model(name)) is None:
+                self._client.create_registered_model(name)
+            source = f"{self._client.get_run(run_id).info.artifact_uri}/{folder}"
+            made = self._client.create_model_version(
+                name, source, run_id, tags=dict(tags), description=description
+            )
         return int(made.version)
 
     def set_version_tags(self, name: str, version: int, tags: Mapping[str, str]) -> None:
@@ -138,28 +190,42 @@ class Registry:
 
     def version_by_alias(self, name: str, alias: str) -> ModelVersion:
         """The version that the alias points to in MLflow."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return _version(self._client.get_model_version_by_alias(name, alias))
-        except MlflowException:
+        found = _or_none(lambda: self._client.get_model_version_by_alias(name, alias))
+        if found is None:
             raise ConfigError(
                 "MLflow knows no such alias", item=f"{name}@{alias}", mend="auricle promote"
-            ) from None
+            )
+        return _version(found)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point an alias to a version."""
+        version_known = _or_none(lambda: self._client.get_model_version(name, str(version)))
+        if version_known is None:
+            raise ConfigError(f"MLflow has no version {version}", item=name, mend="`auricle run`")
         self._client.set_registered_model_alias(name, alias, str(version))
 
     def aliases(self, name: str) -> dict[str, int]:
         """Alias -> version; empty for an unknown model."""
-        from mlflow.exceptions import MlflowException
+        found = _or_none(lambda: self._client.get_registered_model(name))
+        aliases = found.aliases if found is not None else {}
+        return {alias: int(version) for alias, version in aliases.items()}
 
-        try:
-            found = self._client.get_registered_model(name).aliases
-        except MlflowException:
-            return {}
-        return {alias: int(version) for alias, version in found.items()}
+    def _experiment_id(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            location = self.artifacts.resolve().as_uri()
+            made = _or_none(
+                lambda: self._client.create_experiment(name, artifact_location=location),
+                code="RESOURCE_ALREADY_EXISTS",  # another process was first
+            )
+            if made is not None:
+                return str(made)
+            found = self._client.get_experiment_by_name(name)
+        if found.lifecycle_stage != "active":
+            raise ConfigError(
+                "the experiment is in MLflow's bin", item=name, mend="restore it in the MLflow UI"
+            )
+        return str(found.experiment_id)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -173,44 +239,92 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def newest(versions: Sequence[ModelVersion], tags: Mapping[str, str]) -> ModelVersion | None:
+    """The newest version that carries all ``tags``."""
+    for version in sorted(versions, key=lambda item: -item.version):
+        if all(version.tags.get(key) == value for key, value in tags.items()):
+            return version
+    return None
+
+
 def _client(tracking_uri: str) -> Any:
-    disable_vendor_telemetry(os.environ)
+    disable_vendor_telemetry(os.environ)  # written, not read: MLflow looks there when imported
+    _hush()
+    try:
+        with _quiet():
+            from mlflow.tracking import MlflowClient
+
+            _hush()  # importing mlflow sets levels of its own
+            client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+            client.search_experiments(max_results=1)  # the first touch makes or checks the schema
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # SQLAlchemy, Alembic and MLflow each raise their own
+        raise AuricleError(
+            f"MLflow's store cannot be opened ({type(error).__name__}: {error})",
+            item=tracking_uri,
+            mend="another MLflow version may have written it: move it aside, then `auricle run`",
+        ) from error
+    return client
+
+
+def _hush() -> None:
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    from mlflow.tracking import MlflowClient
-
-    for name in _NOISY:  # importing mlflow sets levels of its own
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
 
-def _metric_name(key: str) -> str:
-    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in key)
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow's deprecation warnings are not the user's concern."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _or_none(call: Callable[[], Any], code: str = "RESOURCE_DOES_NOT_EXIST") -> Any:
+    """Result of ``call``, or None where MLflow answers ``code``; other failures pass."""
+    from mlflow.exceptions import MlflowException
+
+    absent = {code, "INVALID_PARAMETER_VALUE"} if code == "RESOURCE_DOES_NOT_EXIST" else {code}
+    try:
+        return call()
+    except MlflowException as error:
+        if error.error_code in absent:
+            return None
+        raise
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:_DATASET_DIGEST_CHARACTERS]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _name(key: str) -> str:
+    """A key with only the characters that MLflow allows in names."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-. /") else "_" for c in key)
 
 
 def _version(item: Any) -> ModelVersion:
     return ModelVersion(
         name=item.name,
         version=int(item.version),
-        run_id=item.run_id,
+        run_id=item.run_id or "",
         source=item.source,
         tags=dict(item.tags),
         description=item.description or "",
     )
 
 
+@functools.cache
 def _register_dataset_source() -> None:
-    """Teach MLflow the source type ``dvc``, so that its clients can read what we log."""
+    """Teach MLflow the source type ``dvc``: without it ``dvc://`` sources are refused."""
     from mlflow.data.dataset_source import DatasetSource
-    from mlflow.data.dataset_source_registry import (
-        get_registered_sources,
-        register_dataset_source,
-    )
+    from mlflow.data.dataset_source_registry import register_dataset_source
 
-    if any(source._get_source_type() == "dvc" for source in get_registered_sources()):
-        return
-
-    class DvcSource(DatasetSource):  # type: ignore[misc]  # mlflow is untyped here
+    class DvcSource(DatasetSource):
         """Bytes that `dvc pull` brings back, named by path and digest."""
 
         def __init__(self, uri: str, digest: str) -> None:
@@ -218,32 +332,37 @@ def _register_dataset_source() -> None:
 
         @staticmethod
         def _get_source_type() -> str:
-            return "dvc"
+            return _SOURCE_TYPE
 
         def load(self) -> str:
-            return self.uri
+            """The path below the workspace where `dvc pull` puts the bytes."""
+            return self.uri.removeprefix(_SCHEME)
 
         @staticmethod
         def _can_resolve(raw_source: Any) -> bool:
-            return isinstance(raw_source, str) and raw_source.startswith("dvc://")
+            return isinstance(raw_source, str) and raw_source.startswith(_SCHEME)
 
         @classmethod
         def _resolve(cls, raw_source: Any) -> "DvcSource":
-            return cls(raw_source.removeprefix("dvc://"), "")
+            uri, _, digest = raw_source.partition("?digest=")
+            return cls(uri, digest)
 
         def to_dict(self) -> dict[str, str]:
             return {"uri": self.uri, "digest": self.digest}
 
         @classmethod
-        def from_dict(cls, source_dict: dict[str, str]) -> "DvcSource":
+        def from_dict(cls, source_dict: dict[Any, Any]) -> "DvcSource":
             return cls(source_dict["uri"], source_dict.get("digest", ""))
 
     register_dataset_source(DvcSource)
 
 
-def newest(versions: Sequence[ModelVersion], tags: Mapping[str, str]) -> ModelVersion | None:
-    """The newest version that carries all ``tags``."""
-    for version in sorted(versions, key=lambda item: -item.version):
-        if all(version.tags.get(key) == value for key, value in tags.items()):
-            return version
-    return None
+class RunLogger:
+    """Curves of one run, in the form that a trainer calls."""
+
+    def __init__(self, registry: Registry, run_id: str) -> None:
+        self._registry, self._run_id = registry, run_id
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        """Record named numbers at a step."""
+        self._registry.log_metrics(self._run_id, metrics, step=step)

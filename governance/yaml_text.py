@@ -47,7 +47,7 @@ _Loader.add_implicit_resolver(
 def parse_yaml(text: str, *, item: str) -> Any:
     """Parse one document; ``item`` names the file in errors."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f" in line {mark.line + 1}" if mark else ""

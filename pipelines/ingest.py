@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
-from data.duplicates import find_duplicates
+from data.audio import load_mono_16k
+from data.duplicates import fingerprint, near_duplicates, originals
 from data.manifest import Utterance, read_manifest, write_manifest
+from data.shards import read_member
 from governance.errors import AuricleError
 from governance.params import load
 from pipelines import _paths as paths
@@ -19,17 +21,19 @@ def main() -> None:
 def _body(run: StageRun) -> None:
     params = load("ingest", IngestParams)
     run.parameters = {"corpora": list(params.corpora), "drop_duplicates": params.drop_duplicates}
-    rows = [row for name in params.corpora for row in _corpus(name)]
-    unique = {row.utterance_id: row for row in reversed(rows)}
+    rows_before = [row for name in params.corpora for row in _corpus(name)]
+    unique = {row.utterance_id: row for row in reversed(rows_before)}
     rows = sorted(unique.values(), key=lambda row: (row.corpus, row.utterance_id))
-    pairs = find_duplicates(rows, paths.SHARDS)
-    marked = [replace(row, duplicate_of=pairs.get(row.utterance_id, "")) for row in rows]
+    across = _repeated_across(rows) if len(params.corpora) > 1 else {}
+    marked = [
+        replace(row, duplicate_of=across.get(row.utterance_id, row.duplicate_of)) for row in rows
+    ]
     kept = [row for row in marked if not (params.drop_duplicates and row.duplicate_of)]
     write_manifest(paths.ALL, kept)
     run.figures = {
         "utterances": len(kept),
         "hours": round(sum(row.duration_s for row in kept) / 3600, 4),
-        "duplicates": len(pairs),
+        "duplicates": sum(bool(row.duplicate_of) for row in marked) + len(rows_before) - len(unique),
         "by_corpus": {name: sum(row.corpus == name for row in kept) for name in params.corpora},
     }
 
@@ -44,6 +48,20 @@ def _corpus(name: str) -> list[Utterance]:
             mend="`auricle corpus add PATH --name NAME`, or `dvc pull`",
         )
     return read_manifest(manifest)
+
+
+def _repeated_across(rows: list[Utterance]) -> dict[str, str]:
+    """Recordings of one corpus that another holds in other clothes (gain, codec, rate).
+
+    Within a corpus ``corpus add`` has looked already.
+    """
+    prints = {}
+    for row in rows:
+        audio = read_member(paths.SHARDS, row.shard, row.offset, row.length)
+        prints[row.utterance_id] = fingerprint(load_mono_16k(audio, name=row.utterance_id))
+    corpus = {row.utterance_id: row.corpus for row in rows}
+    pairs = [pair for pair in near_duplicates(prints) if corpus[pair.first] != corpus[pair.second]]
+    return originals(pairs)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def _body(run: StageRun) -> None:
             for split in speakers
         },
         "speakers": {split: len(names) for split, names in speakers.items()},
-        "leaking_speakers": len(leaks(rows)),
+        "speaker_leakage": len(leaks(rows)),
     }
 
 

@@ -28,7 +28,7 @@ def _body(run: StageRun) -> None:
     with tempfile.TemporaryDirectory(prefix="auricle-synth-") as folder:
         synthesise(Path(folder), config, progress=progress_line("utterances spoken"))
         report = build_corpus("builtin", Path(folder), paths.SHARDS)
-    run.figures = {"utterances": report.accepted, "seconds": report.seconds}
+    run.figures = {"utterances": report.total, "seconds": report.audio_s, "digest": report.digest}
 
 
 if __name__ == "__main__":

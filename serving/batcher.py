@@ -93,8 +93,7 @@ class Batcher:
         self._files: list[deque[_Waiting[Floats]]] = [deque() for _ in range(buckets)]
         self._chunks: deque[_Waiting[Chunk]] = deque()
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._stopping = False
         self._owner: asyncio.Task[None] | None = None
         self.streams_open = 0  # kept by the streams' owner; narrows file batches
 
@@ -105,12 +104,13 @@ class Batcher:
     async def close(self) -> None:
         """Finish the running batch, refuse the rest, stop the thread."""
         if self._owner is not None:
-            await self._idle.wait()
-            self._owner.cancel()
-            await asyncio.gather(self._owner, return_exceptions=True)
-        for waiting in (*self._chunks, *(row for bucket in self._files for row in bucket)):
-            if not waiting.answer.done():
-                waiting.answer.set_exception(ApiProblem(503, "The service has stopped."))
+            self._stopping = True
+            self._wake.set()
+            await self._owner
+        answers = [row.answer for bucket in self._files for row in bucket]
+        for answer in [*answers, *(row.answer for row in self._chunks)]:
+            if not answer.done():
+                answer.set_exception(_stopped())
         await asyncio.to_thread(self._thread.shutdown)
 
     async def infer(self, x_TF: Floats, *, deadline_s: float) -> Answer:
@@ -142,6 +142,8 @@ class Batcher:
             raise
 
     def _waiting(self, work: Work, deadline_s: float) -> _Waiting[Work]:
+        if self._stopping:
+            raise _stopped()
         now = self._clock()
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         return _Waiting(work=work, since=now, due=now + deadline_s, answer=answer)
@@ -152,6 +154,8 @@ class Batcher:
     async def _own(self) -> None:
         while True:
             await self._wake.wait()
+            if self._stopping:
+                return
             self._metrics.queue_depth.set(self._depth())
             if chunks := self._next_chunks():
                 await self._run(chunks, self._model.step, "stream")
@@ -205,7 +209,6 @@ class Batcher:
     ) -> None:
         self._metrics.batch_rows.labels(mode).observe(len(rows))
         began = self._clock()
-        self._idle.clear()
         try:
             loop = asyncio.get_running_loop()
             works = [row.work for row in rows]
@@ -216,10 +219,12 @@ class Batcher:
                 if not row.answer.done():
                     row.answer.set_exception(ApiProblem(500, "The model failed.", code="model"))
             return
-        finally:
-            self._idle.set()
         share_s = (self._clock() - began) / len(rows)
         for row, logp_TV in zip(rows, outcomes, strict=True):
             if not row.answer.done():
                 queue_s = began - row.since
                 row.answer.set_result(Answer(logp_TV=logp_TV, queue_s=queue_s, model_s=share_s))
+
+
+def _stopped() -> ApiProblem:
+    return ApiProblem(503, "The service has stopped.", code="stopped")

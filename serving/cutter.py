@@ -1,4 +1,4 @@
-"""Long recordings in pieces: cut where it is quietest, so that attention and memory stay bounded."""
+"""Long recordings in pieces, cut where it is quietest: attention and memory stay bounded."""
 
 from dataclasses import dataclass
 

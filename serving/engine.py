@@ -85,7 +85,7 @@ class Engine:
         for row, piece in enumerate(long_enough):
             x_BTF[row, : len(piece)] = piece
         x_len_B = np.array([len(piece) for piece in long_enough], np.int64)
-        inputs = {"x": x_BTF, "x_len": x_len_B}
+        inputs: dict[str, NDArray[Any]] = {"x": x_BTF, "x_len": x_len_B}
         logp_BTV, out_len_B = self._run(self._offline, ["log_probs", "out_len"], inputs)
         answers = iter(zip(logp_BTV, out_len_B, strict=True))
         return [
@@ -97,7 +97,7 @@ class Engine:
         """Advance many live streams by one chunk each."""
         rows = [chunk.row for chunk in chunks]
         attn_LBTD, conv_LBDK, processed_B = self.slab.gather(rows)
-        inputs = {
+        inputs: dict[str, NDArray[Any]] = {
             "x": np.stack([chunk.x_TF for chunk in chunks]),
             "x_len": np.array([chunk.valid for chunk in chunks], np.int64),
             "attn_cache": attn_LBTD,

@@ -13,7 +13,9 @@ everything else                         refused, named in ``param``
 ======================================  =========================================================
 """
 
+import math
 import time
+import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +27,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from data.audio_errors import AudioError
 from serving import logs
-from serving.models import require_language, require_model
+from serving.callers import require_language, require_model, speaker_of
 from serving.problems import ApiProblem, from_audio_error
 from serving.runtime import Runtime
-from serving.schema import Transcript
+from serving.schema import Segment, Transcript
 from serving.settings import ServeSettings
-from serving.speakers import speaker_of
 
 _FORMATS = ("json", "text", "verbose_json")
 _GRANULARITIES = ("word", "segment")
@@ -229,23 +230,25 @@ def verbose(transcript: Transcript, granularities: tuple[str, ...]) -> dict[str,
             {"word": word.word, "start": word.start, "end": word.end} for word in transcript.words
         ]
     if "segment" in granularities:
-        body["segments"] = [
-            {
-                "id": segment.id,
-                "seek": 0,
-                "start": segment.start,
-                "end": segment.end,
-                "text": segment.text,
-                "tokens": [],
-                "temperature": 0.0,
-                "avg_logprob": 0.0,
-                "compression_ratio": 1.0,
-                "no_speech_prob": 0.0,
-                "confidence": segment.confidence,
-            }
-            for segment in transcript.segments
-        ]
+        body["segments"] = [_segment(segment) for segment in transcript.segments]
     return body
+
+
+def _segment(segment: Segment) -> dict[str, Any]:
+    """OpenAI's segment, as far as a CTC model can say it: no tokens, no ``no_speech_prob``."""
+    text = segment.text.encode()
+    logs_of_words = [math.log(max(word.confidence, 1e-6)) for word in segment.words]
+    return {
+        "id": segment.id,
+        "seek": 0,
+        "start": segment.start,
+        "end": segment.end,
+        "text": segment.text,
+        "temperature": 0.0,
+        "avg_logprob": round(sum(logs_of_words) / len(logs_of_words), 4),
+        "compression_ratio": round(len(text) / len(zlib.compress(text)), 4),
+        "confidence": segment.confidence,
+    }
 
 
 def _model_entry(runtime: Runtime) -> dict[str, Any]:

@@ -84,10 +84,15 @@ class Prepared:
     warnings: list[str]
     pieces: Iterator[Piece]
     words: list[Word] = field(default_factory=list)
-    seconds: StageSeconds = StageSeconds()  # summed over pieces
+    seconds: StageSeconds = field(default_factory=StageSeconds)  # summed over pieces
 
     def book(
-        self, *, queue: float = 0.0, features: float = 0.0, model: float = 0.0, decoding: float = 0.0
+        self,
+        *,
+        queue: float = 0.0,
+        features: float = 0.0,
+        model: float = 0.0,
+        decoding: float = 0.0,
     ) -> None:
         """Add what a step took."""
         now = self.seconds
@@ -140,7 +145,7 @@ class AuricleRecognizer:
                 mend="send a longer recording",
             )
         samples_T = to_mono_16k(audio)
-        start = self._warm_start.begin(request.speaker)
+        start = self._warm_start.begin(request.speaker, native_rate_hz=audio.rate_hz)
         silent = float(np.abs(samples_T).max(initial=0.0)) < _SILENCE_PEAK
         prepared = Prepared(
             duration_s=audio.duration_s,
@@ -151,6 +156,10 @@ class AuricleRecognizer:
         )
         prepared.book(features=time.perf_counter() - began)
         return prepared
+
+    def close(self) -> None:
+        """Let go of the prior view."""
+        self._warm_start.close()
 
     def next_pieces(self, prepared: Prepared, most: int = 4) -> list[Piece]:
         """The next few pieces' features; none when the recording is through."""
@@ -197,7 +206,7 @@ class AuricleRecognizer:
         """A stream whose chunks the caller runs; its prior is fixed here."""
         parts = StreamParts(
             engine=self.engine,
-            start=self._warm_start.begin(request.speaker),
+            start=self._warm_start.begin(request.speaker, native_rate_hz=request.rate_hz),
             new_decoder=self._new_decoder,
             table=self._table,
         )
@@ -224,9 +233,7 @@ class AuricleRecognizer:
         )
 
     def _new_decoder(self) -> StreamingDecoder:
-        return make_decoder(
-            self.config.decoder, self._table, self._language_model, self._lexicon
-        )
+        return make_decoder(self.config.decoder, self._table, self._language_model, self._lexicon)
 
     def _recognition(self, request: AudioRequest) -> Recognition:
         began = time.perf_counter()

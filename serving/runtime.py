@@ -50,6 +50,7 @@ class Runtime:
         if self._batcher is not None:
             await self._batcher.close()
         await asyncio.to_thread(self._workers.shutdown)
+        self.recognizer.close()
 
     @property
     def batcher(self) -> Batcher:
@@ -92,9 +93,7 @@ class Runtime:
         with self._file_admitted():
             recognizer = self.recognizer
             prepared = await self.work(
-                lambda: recognizer.prepare(
-                    AudioRequest(content=read(), name=name, speaker=speaker)
-                )
+                lambda: recognizer.prepare(AudioRequest(content=read(), name=name, speaker=speaker))
             )
             while pieces := await self.work(recognizer.next_pieces, prepared):
                 await self._pieces(prepared, pieces)

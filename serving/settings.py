@@ -1,4 +1,4 @@
-"""Limits and choices of one service process; `serving/service.py` fills them from the environment."""
+"""Limits and choices of one service process, filled from the environment by `service.py`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,5 +25,5 @@ class ServeSettings:
     stream_session_s: float = 4 * 3600.0  # longest live stream
     max_frame_bytes: int = 4 << 20  # of one WebSocket message
     drain_s: float = 25.0  # how long a stopping process waits for its live streams
-    prior_deadline_ms: float = 5.0  # a later answer of the prior view means a cold start
+    prior_deadline_ms: float = 20.0  # a later answer of the prior view means a cold start
     tenant: str = "default"

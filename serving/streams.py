@@ -1,4 +1,4 @@
-"""One live stream: bytes in any cut become fixed model chunks, chunks become partial and final text.
+"""One live stream: bytes in any cut become fixed model chunks, chunks become text.
 
 `LiveStream` holds no thread and no clock: ``feed`` takes bytes, ``take`` gives the next chunk for
 the model, ``absorb`` takes the model's answer and gives events. The service batches many streams'
@@ -126,7 +126,7 @@ class LiveStream:
         return Chunk(row=self.row, x_TF=x_TF, valid=valid)
 
     def absorb(self, logp_TV: Floats) -> list[StreamEvent]:
-        """Take the model's answer to a chunk; utterances end at the very frame of their endpoint."""
+        """Take the model's answer to a chunk; an utterance ends at its endpoint's very frame."""
         events, done, before = [], 0, self._epoch_frames
         for endpoint in self._endpointer.accept(logp_TV):
             cut = endpoint.frame - before
@@ -180,9 +180,7 @@ class LiveStream:
         self._pending_TF = np.concatenate([self._pending_TF, x_TF])
 
     def _words(self, hypothesis: Hypothesis) -> tuple[Word, ...]:
-        words = assemble.timed_words(
-            hypothesis, offset_s=self._utterance_s, frame_s=self._frame_s
-        )
+        words = assemble.timed_words(hypothesis, offset_s=self._utterance_s, frame_s=self._frame_s)
         return tuple(words)
 
     def _event(self, words: tuple[Word, ...]) -> StreamEvent:

@@ -60,13 +60,9 @@ def make_bundle(folder: Path, *, decoder: DecoderConfig | None = None, chunk_ms:
         variant="fp32",
         feature_spec=spec,
         token_digest=table.digest,
-        encoder=EncoderDims(
-            layers=LAYERS, d_model=WIDTH, kernel=KERNEL, left_frames=LEFT, heads=1
-        ),
+        encoder=EncoderDims(layers=LAYERS, d_model=WIDTH, kernel=KERNEL, left_frames=LEFT, heads=1),
         chunks={
-            chunk_ms: ChunkGraph(
-                file=stream_file, chunk_frames=chunk_ms // 40, left_frames=LEFT
-            )
+            chunk_ms: ChunkGraph(file=stream_file, chunk_frames=chunk_ms // 40, left_frames=LEFT)
         },
         norm=NormPrior(
             mean=tuple(float(value) for value in mel_TF.mean(axis=0)),
@@ -96,7 +92,8 @@ def _weights(vocabulary: int) -> dict[str, NDArray[np.float32]]:
     for layer in range(LAYERS):
         weights[f"depth{layer}"] = generator.normal(0, 0.4, (WIDTH, 1, KERNEL))
     weights["mean_kernel"] = np.full((2 * WIDTH, 1, LEFT + 1), 1 / (LEFT + 1))
-    head = generator.normal(0, 1.0, (WIDTH, vocabulary))
+    head = generator.normal(0, 0.4, (WIDTH, vocabulary))
+    head[:, 1] *= 2.5  # the space: words of a believable length
     head[0] = 0.0
     head[:, 0] = 0.0
     head[0, 0] = -6.0
@@ -122,7 +119,7 @@ _FRONT = """
 
 
 def _layer(layer: int, source: str) -> str:
-    """Both caches are [left padding | new frames]; the mean's history is what attention would see."""
+    """Both caches are [left padding | new frames]; the mean runs over the attention cache."""
     i = layer
     return f"""
   cc{i} = Concat <axis = 2> (conv_in{i}, {source})

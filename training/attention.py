@@ -80,8 +80,9 @@ class Attention(nn.Module):
         past = kv_BKE.shape[1] - x_BTD.shape[1]
         q_BHTE = rotate(self._split(q_BTD), (table[0][past:], table[1][past:]))
         k_BHKE = rotate(self._split(k_BKD), table)
+        kind = v_BKD.dtype  # under autocast the rotation may have widened queries and keys
         y_BHTE = nn.functional.scaled_dot_product_attention(
-            q_BHTE, k_BHKE, self._split(v_BKD), attn_mask=bias_B1QK
+            q_BHTE.to(kind), k_BHKE.to(kind), self._split(v_BKD), attn_mask=bias_B1QK.to(kind)
         )
         return self.project_out(y_BHTE.transpose(1, 2).flatten(2)), kv_BKE
 

@@ -51,7 +51,7 @@ def spec_augment(x_TF: Floats, config: AugmentConfig, rng: np.random.Generator) 
         start = int(rng.integers(0, max(1, frames - width)))
         x_TF[start : start + width] = 0.0
     for _ in range(config.mel_masks):
-        width = int(rng.integers(0, config.mel_mask_bins + 1))
+        width = int(rng.integers(0, min(bins, config.mel_mask_bins) + 1))
         start = int(rng.integers(0, bins - width + 1))
         x_TF[:, start : start + width] = 0.0
     return x_TF

@@ -43,6 +43,10 @@ class ModelConfig:
         """The ``k`` of the stream's cache shape: cached frames plus the present one."""
         return self.conv_left_frames + 1
 
+    def left_chunks(self, chunk_frames: int) -> int:
+        """Chunks of the past that attention sees at this chunk size (0 = full context)."""
+        return max(1, self.left_frames // chunk_frames) if chunk_frames else 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
@@ -58,7 +62,7 @@ class AugmentConfig:
     babble_snr_db: tuple[float, float] = (8.0, 25.0)  # against the speech
     gain_db: float = 6.0  # level shifted by up to this
     tilt_db: float = 4.0  # smooth equaliser: deviation of its control points
-    margin_s: tuple[float, float] = (0.1, 1.0)  # silence kept on each side of the speech
+    margin_s: tuple[float, float] = (0.05, 0.8)  # silence kept on each side of the speech
     time_masks_per_s: float = 0.8  # SpecAugment in time
     time_mask_frames: int = 25  # longest of them
     mel_masks: int = 2  # SpecAugment in frequency

@@ -39,6 +39,11 @@ class Engine(Protocol):
         """One [T',V] array per [T,F] array, in order."""
 
 
+def block_frames(chunk_frames: int) -> int:
+    """Feature frames that one chunk of ``chunk_frames`` encoder frames needs."""
+    return SUBSAMPLING * chunk_frames + OVERLAP_FRAMES
+
+
 def pad_batch(features: Sequence[Floats]) -> tuple[Floats, Ints]:
     """x[B,T,F] with zeros after each row's end, and x_len[B]; T is what the graph can take."""
     lengths = np.array([len(x) for x in features], dtype=np.int64)
@@ -52,7 +57,7 @@ def pad_batch(features: Sequence[Floats]) -> tuple[Floats, Ints]:
 def stream_blocks(features: Sequence[Floats], chunk_frames: int) -> Iterator[tuple[Floats, Ints]]:
     """The fixed blocks of a stream, all rows in step; a finished row gets length 0."""
     advance = SUBSAMPLING * chunk_frames
-    block = advance + OVERLAP_FRAMES
+    block = block_frames(chunk_frames)
     width = features[0].shape[1]
     longest = max(len(x) for x in features)
     for start in range(0, max(1, longest - OVERLAP_FRAMES), advance):

@@ -1,6 +1,7 @@
 """CTC loss in float32, per label, with infeasible utterances counted instead of hidden."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ class Loss(NamedTuple):
 
 def frames_needed(tokens: Sequence[int]) -> int:
     """Fewest encoder frames that can spell ``tokens``: repeats need a blank between them."""
-    return len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
+    return len(tokens) + sum(a == b for a, b in pairwise(tokens))
 
 
 def ctc(log_probs_BTV: Tensor, len_B: Tensor, tokens_N: Tensor, token_len_B: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ class TorchEngine:
     def __init__(self, model: AcousticModel, *, chunk_frames: int = 16) -> None:
         self._model = model.eval()
         self._chunk_frames = chunk_frames
-        self._left_chunks = model.config.left_frames // chunk_frames
+        self._left_chunks = model.config.left_chunks(chunk_frames)
 
     @property
     def name(self) -> str:

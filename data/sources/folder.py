@@ -5,10 +5,9 @@ from pathlib import Path
 from data.sources.item import Scan, split_named
 
 LAYOUT = "folder"
-_SUFFIXES = frozenset(
-    ".wav .flac .mp3 .ogg .opus .oga .m4a .mp4 .aac .webm .mka .aif .aiff .au .caf .w64 .amr "
-    ".wma .sph".split()  # noqa: SIM905
-)
+_LOSSLESS = (".wav", ".flac", ".aif", ".aiff", ".au", ".caf", ".w64", ".sph")
+_LOSSY = (".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".webm", ".mka", ".amr", ".wma")
+_SUFFIXES = frozenset((*_LOSSLESS, *_LOSSY))
 
 
 def matches(root: Path) -> bool:

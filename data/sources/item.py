@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from governance.errors import AuricleError
 
@@ -138,7 +138,8 @@ class Scan:
         followed, since data stores keep their files behind links.
         """
         posix = PurePosixPath(relative.replace("\\", "/"))
-        if posix.is_absolute() or ".." in posix.parts or ":" in posix.parts[0:1]:
+        absolute = posix.is_absolute() or PureWindowsPath(relative).is_absolute()
+        if absolute or ".." in posix.parts:
             self.refuse(
                 origin,
                 f"its path {relative!r} leads out of the corpus folder",
@@ -146,7 +147,7 @@ class Scan:
             )
             return None
         path = (base or self.root) / posix
-        if not path.is_file():
+        if not _is_file(path):
             self.refuse(
                 origin, f"its audio file {relative} is missing", "restore it or drop the row"
             )
@@ -198,6 +199,13 @@ class Scan:
                 end_s=end_s,
             )
         )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that no file system takes
+        return False
 
 
 def split_named(name: str) -> str:

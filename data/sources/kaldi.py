@@ -37,7 +37,7 @@ def _scan_folder(into: Scan, folder: Path) -> None:
         if span is None:
             continue
         recording, start_s, end_s = span
-        path = _recording(into, recordings, recording, origin)
+        path = _recording(into, folder, recordings.get(recording), recording, origin)
         if path is not None:
             into.add(
                 source_id=name,
@@ -88,12 +88,12 @@ def _span(
 
 
 def _recording(
-    into: Scan, recordings: dict[str, tuple[str, str]], name: str, origin: str
+    into: Scan, folder: Path, listed: tuple[str, str] | None, name: str, origin: str
 ) -> Path | None:
-    if name not in recordings:
+    if listed is None:
         into.refuse(origin, f"recording {name} is not in wav.scp", "add it to wav.scp")
         return None
-    value, listed_at = recordings[name]
+    value, listed_at = listed
     if value.endswith("|"):
         into.refuse(
             listed_at,
@@ -101,4 +101,6 @@ def _recording(
             "run it yourself and name the audio file it makes",
         )
         return None
-    return into.audio_path(value, listed_at)
+    # Recipes write paths from where they run: the data folder, or the folder around it.
+    beside = (folder / value).exists()
+    return into.audio_path(value, listed_at, base=folder if beside else into.root)

@@ -10,7 +10,9 @@ from governance.errors import AuricleError
 
 SPEC = FeatureSpec()
 PARITY = 1e-3  # float32 arithmetic in another order, in the log domain
-FAINT_NATS = 16.0  # 70 dB below the frame's loudest filter lies the rounding noise of a float32 FFT,
+FAINT_NATS = (
+    16.0  # 70 dB below the frame's loudest filter lies the rounding noise of a float32 FFT,
+)
 FAINT_PARITY = 4e-3  # where torchaudio and kaldi-native-fbank differ from each other as much
 
 

@@ -15,9 +15,9 @@ STD_F = (GENERATOR.random(80) + 2).astype(np.float32)
 def test_each_frame_follows_the_formula() -> None:
     normal = normalise(X_TF, PRIOR_F, STD_F, prior_frames=300)
     for t in (0, 1, 99, 499):
-        mean_F = (300 * PRIOR_F.astype(np.float64) + X_TF[: t + 1].sum(axis=0, dtype=np.float64)) / (
-            300 + t + 1
-        )
+        mean_F = (
+            300 * PRIOR_F.astype(np.float64) + X_TF[: t + 1].sum(axis=0, dtype=np.float64)
+        ) / (300 + t + 1)
         np.testing.assert_allclose(normal[t], (X_TF[t] - mean_F) / STD_F, rtol=1e-4, atol=1e-5)
     assert normal.dtype == np.float32
 
@@ -88,7 +88,7 @@ def test_constant_features_get_a_small_positive_deviation() -> None:
 
 
 def test_nothing_counted_is_an_error_with_a_mend() -> None:
-    with pytest.raises(AuricleError, match="no frame was counted.*Mend"):
+    with pytest.raises(AuricleError, match=r"no frame was counted.*Mend"):
         StatsAccumulator(80).stats()
 
 

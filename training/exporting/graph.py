@@ -18,7 +18,8 @@ from onnx import numpy_helper
 from torch import nn
 from torch.export import Dim
 
-from training.model import AcousticModel, chunk_inputs
+from training.engines import block_frames
+from training.model import AcousticModel
 
 OPSET = 20
 OFFLINE_INPUTS = ("x", "x_len")
@@ -65,7 +66,7 @@ def export_stream(
     model: AcousticModel, path: Path, *, chunk_frames: int, metadata: Mapping[str, str]
 ) -> None:
     """One chunk of ``chunk_frames`` encoder frames with named caches: only batch is dynamic."""
-    frames = chunk_inputs(chunk_frames)
+    frames = block_frames(chunk_frames)
     x_BTF = torch.zeros(_TRACE_ROWS, frames, model.config.mel_bins)
     lengths = torch.tensor([frames, frames - 20])
     caches = model.initial_caches(_TRACE_ROWS)

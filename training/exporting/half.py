@@ -1,4 +1,4 @@
-"""Half-precision graphs for the GPU: weights and arithmetic in float16, names and types outside kept.
+"""Half-precision graphs for the GPU: float16 inside, the same names and types outside.
 
 On the CPU they can only be checked: they load, keep the contract's types, and stay close to fp32.
 """
@@ -14,12 +14,14 @@ _SENSITIVE = ("LogSoftmax", "Softmax", "LayerNormalization", "Cos", "Sin", "Rang
 def convert_half(source: Path, target: Path) -> None:
     """Write ``source`` with float16 inside and its float32 inputs and outputs unchanged."""
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     model = convert_float_to_float16(
         onnx.load(source),
         keep_io_types=True,
         op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_SENSITIVE],
     )
+    OnnxModel(model).topological_sort()  # the converter appends its casts at the end
     del model.graph.value_info[:]
     onnx.checker.check_model(model, full_check=True)
     target.parent.mkdir(parents=True, exist_ok=True)

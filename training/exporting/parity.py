@@ -1,4 +1,4 @@
-"""Proof that a graph computes what PyTorch computes, for lengths and batches it was not traced at."""
+"""Proof that a graph computes what PyTorch does, at lengths and batches it was not traced at."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -55,7 +55,11 @@ class Parity:
 
 
 def check_offline(
-    model: AcousticModel, path: Path, *, seed: int, batches: Sequence[Sequence[int]] = OFFLINE_BATCHES
+    model: AcousticModel,
+    path: Path,
+    *,
+    seed: int,
+    batches: Sequence[Sequence[int]] = OFFLINE_BATCHES,
 ) -> Parity:
     """The whole-file graph against forward_full, at every batch of unequal lengths."""
     session = open_session(path)
@@ -114,7 +118,9 @@ def _compare(graph: str, batches: list[list[Floats]], found_of: Any, wanted_of: 
         found, wanted = found_of(features), wanted_of(features)
         for x_TF, ours, theirs in zip(features, found, wanted, strict=True):
             if ours.shape != theirs.shape:
-                raise ParityError(f"gives {ours.shape} where PyTorch gives {theirs.shape}", item=graph)
+                raise ParityError(
+                    f"gives {ours.shape} where PyTorch gives {theirs.shape}", item=graph
+                )
             errors.append(_largest(ours, theirs))
             differing += _tokens_differing(ours, theirs)
             if len(features) > 1:

@@ -74,8 +74,8 @@ def slice_table(scores: Sequence[SliceScore], *, dimension: str) -> str:
         f"{wer_cells(score.wer, scale, f'{dimension} {score.value}')}</tr>"
         for score in scores
     )
-    head = [dimension[:1].upper() + dimension[1:], "#Utterances", "#Words", "#WER", "WER, 95 % interval", ""]
-    return table(head, rows)
+    first = dimension[:1].upper() + dimension[1:]
+    return table([first, "#Utterances", "#Words", "#WER", "WER, 95 % interval", ""], rows)
 
 
 def variant_table(variants: Sequence[VariantRow]) -> str:

@@ -1,0 +1,43 @@
+"""Recordings through a bundle in this process, exactly as the service runs it."""
+
+from pathlib import Path
+
+from data.manifest import Utterance, read_manifest
+from pipelines import _paths as paths
+from serving.loading import load_recognizer
+from serving.recognizer import AudioRequest, AuricleRecognizer
+from serving.settings import ServeSettings
+from serving.streams import StreamRequest
+
+
+def load_split(split: str) -> list[Utterance]:
+    """The utterances of one split, in the order of their ids."""
+    rows = [row for row in read_manifest(paths.SPLIT) if row.split == split]
+    return sorted(rows, key=lambda row: row.utterance_id)
+
+
+def open_recognizer(bundle: Path) -> AuricleRecognizer:
+    """Verify and warm a bundle."""
+    return load_recognizer(ServeSettings(bundle_dir=bundle, max_streams=2))
+
+
+def text_of(recognizer: AuricleRecognizer, audio: bytes | Path, *, name: str) -> str:
+    """Transcript of one recording; an unreadable one raises."""
+    (answer,) = recognizer.recognize([AudioRequest(content=audio, name=name)])
+    if answer.transcript is None:
+        assert answer.error is not None
+        raise answer.error
+    return answer.transcript.text
+
+
+def stream_text_of(recognizer: AuricleRecognizer, audio: bytes | Path, *, name: str) -> str:
+    """Transcript of one recording sent as a live stream of 16 kHz PCM."""
+    import numpy as np
+
+    from data.audio import load_mono_16k
+
+    samples_T = load_mono_16k(audio, name=name)
+    pcm = (np.clip(samples_T, -1, 1) * 32767).astype("<i2").tobytes()
+    stream = recognizer.open_stream(StreamRequest())
+    events = [*stream.accept(pcm), *stream.finalize()]
+    return " ".join(event.text for event in events if event.is_final and event.text)

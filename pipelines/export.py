@@ -1,0 +1,83 @@
+"""Stage ``export``: checkpoint -> ONNX bundles (fp32, and fp16 for GPUs), proven equal to PyTorch."""
+
+import json
+
+from data.text import NORMALISER_VERSION
+from features.archive import FeatureArchive
+from features.decode import DecoderConfig
+from governance.environment import describe
+from governance.params import load
+from governance.records import read_record
+from pipelines import _paths as paths
+from pipelines._evaluation import items_of
+from pipelines._params import ExportParams
+from pipelines._recognise import load_split
+from pipelines._stage import StageRun, run_stage
+from training.checkpoint import load_model
+from training.export import ExportRequest, Training, export_checkpoint, export_half
+from training.torch_engine import TorchEngine
+
+_PARITY_RECORDINGS = 12
+_SEED = 1
+
+
+def main() -> None:
+    """Export, check, write bundles."""
+    run_stage(
+        "export",
+        _body,
+        inputs={
+            "features": paths.FEATURES,
+            "tokens": paths.TOKENS,
+            "checkpoint": paths.CHECKPOINT,
+            "decoder": paths.REPORTS / "decoder.json",
+        },
+        outputs={"fp32": paths.FP32, "fp16": paths.FP16},
+    )
+
+
+def _body(run: StageRun) -> None:
+    params = load("export", ExportParams)
+    train = read_record(paths.report("train"))
+    decoder = DecoderConfig(**json.loads((paths.REPORTS / "decoder.json").read_text()))
+    request = ExportRequest(
+        name=params.name,
+        domain=params.domain,
+        normaliser=NORMALISER_VERSION,
+        spec=FeatureArchive(paths.FEATURES).spec,
+        decoder=decoder,
+        trained=Training(
+            run_id=train.figures["run_id"],
+            git_commit=describe()["git_commit"],
+            steps=train.figures["steps"],
+        ),
+        language_model=paths.TOKENS / "lm.arpa",
+        lexicon=paths.TOKENS / "lexicon.txt",
+        chunks_ms=params.chunk_ms,
+    )
+    checkpoint = paths.CHECKPOINT / "model.pt"
+    report = export_checkpoint(checkpoint, paths.FP32, request, seed=_SEED)
+    half_digest = export_half(paths.FP32, paths.FP16)
+    run.parameters = {"chunk_ms": list(params.chunk_ms), "name": params.name, "domain": params.domain}
+    run.figures = report.figures() | {
+        "half_digest": half_digest,
+        "onnx_max_abs_diff": max(parity.max_error for parity in report.parities),
+        "masked_stream_max_abs_diff": masked_against_stream(),
+        "bundle_bytes": sum(report.graph_bytes.values()),
+    }
+
+
+def masked_against_stream() -> float:
+    """Largest difference of a log-probability between *masked* and *stream* on dev recordings."""
+    import numpy as np
+
+    model, _checkpoint = load_model(paths.CHECKPOINT / "model.pt")
+    engine = TorchEngine(model)
+    items = items_of(FeatureArchive(paths.FEATURES), load_split("dev")[:_PARITY_RECORDINGS])
+    features = [item.features_TF for item in items]
+    masked, stream = engine.log_probs(features, "masked"), engine.log_probs(features, "stream")
+    return max(float(np.abs(a - b).max()) for a, b in zip(masked, stream, strict=True) if len(a))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""The ASGI application: routes, and OpenAI's error shape for everything that is not an answer."""
+
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import Message, Receive, Scope, Send
+
+from serving import listen_api, logs, openai_api
+from serving.metrics import CONTENT_TYPE
+from serving.problems import ApiProblem
+from serving.runtime import Runtime
+
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+class Application:
+    """A plain ASGI callable around Starlette.
+
+    Being no Starlette itself, it gets every path that BentoML does not serve, so that unknown
+    routes answer in the same shape; and no exception passes it, so no traceback reaches anyone.
+    """
+
+    def __init__(self) -> None:
+        routes = [
+            Route("/v1/audio/transcriptions", openai_api.transcriptions, methods=["POST"]),
+            Route("/v1/models", openai_api.models, methods=["GET"]),
+            Route("/v1/models/{model}", openai_api.model, methods=["GET"]),
+            Route("/metrics", _metrics, methods=["GET"]),
+            WebSocketRoute("/v1/listen", listen_api.listen),
+        ]
+        handlers: Any = {ApiProblem: _problem, HTTPException: _http_error}
+        self._app = Starlette(routes=routes, exception_handlers=handlers)
+
+    def attach(self, runtime: Runtime) -> None:
+        """Let the routes serve; called once the runtime is warm and started."""
+        self._app.state.runtime = runtime
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request or WebSocket."""
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            logs.crash("request_failed", error)
+            if scope["type"] == "http" and not started:
+                problem = ApiProblem(500, "The service failed on this request.", code="internal")
+                await problem.response()(scope, receive, send)
+
+
+async def _metrics(request: Request) -> Response:
+    runtime: Runtime = request.app.state.runtime
+    return Response(runtime.metrics.exposition(), media_type=CONTENT_TYPE)
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiProblem)
+    return error.response()
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    messages = {404: "No such route.", 405: f"{request.method} is not allowed on this route."}
+    message = messages.get(error.status_code, "The request cannot be served.")
+    problem = ApiProblem(error.status_code, message, code=_CODES.get(error.status_code))
+    return problem.response(error.headers)

@@ -1,0 +1,56 @@
+"""What a caller may ask for, and who is speaking: checks that HTTP and WebSocket share."""
+
+import re
+
+from starlette.requests import HTTPConnection
+
+from serving.problems import ApiProblem
+from serving.runtime import Runtime
+
+SPEAKER_HEADER = "x-auricle-speaker"
+SPEAKER_QUERY = "speaker"
+_PSEUDONYM = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+
+
+def require_model(name: str, runtime: Runtime) -> None:
+    """The model's own name, ``name@alias`` as the registry writes it, or a configured alias."""
+    if not name:
+        raise ApiProblem(
+            400, "You must provide a model.", param="model", code="missing_required_parameter"
+        )
+    own = runtime.recognizer.facts.name
+    if name.partition("@")[0] == own or name in runtime.settings.model_aliases:
+        return
+    raise ApiProblem(
+        404,
+        f"The model `{name[:80]}` does not exist; this service runs `{own}`.",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def require_language(language: str, runtime: Runtime) -> None:
+    """Empty, or the model's language with any region."""
+    own = runtime.recognizer.config.language
+    if language and re.split("[-_]", language.lower())[0] != own:
+        raise ApiProblem(
+            400,
+            f"This model knows the language `{own}` only.",
+            param="language",
+            code="unsupported_language",
+        )
+
+
+def speaker_of(connection: HTTPConnection) -> str | None:
+    """The speaker's pseudonym from header or query; it is looked up and never stored or logged."""
+    given = connection.headers.get(SPEAKER_HEADER) or connection.query_params.get(SPEAKER_QUERY)
+    if not given:
+        return None
+    if not _PSEUDONYM.fullmatch(given):
+        raise ApiProblem(
+            400,
+            "The speaker must be a pseudonym of at most 128 letters, digits and . _ : @ -",
+            param="speaker",
+            code="invalid_value",
+        )
+    return given

@@ -1,0 +1,122 @@
+"""The BentoML service: wiring only.
+
+Environment (the only place below the pipelines that reads it):
+
+=========================  =====================================================================
+AURICLE_BUNDLE             folder of the model bundle; inside a bento: the bundle it carries
+AURICLE_PRIORS             key-value view of speakers' priors; absent: every start is cold
+AURICLE_MODEL_VERSION      the registry's version, shown in every transcript
+AURICLE_MODEL_ALIASES      comma-separated names that requests may use for the model
+AURICLE_THREADS            threads of one model call (default 1)
+AURICLE_PROVIDER           cpu (default) or cuda
+AURICLE_CHUNK_MS           model chunk of live streams (default 640)
+AURICLE_MAX_STREAMS        live streams at once
+AURICLE_MAX_UPLOAD_BYTES   largest upload
+AURICLE_DRAIN_S            how long a stopping process waits for its streams
+=========================  =====================================================================
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import bentoml
+
+from governance.errors import ConfigError
+from serving.settings import ServeSettings
+
+BENTO_BUNDLE = Path(__file__).resolve().parent.parent / "bundle"
+_NUMBERS = {
+    "threads": ("AURICLE_THREADS", int),
+    "chunk_ms": ("AURICLE_CHUNK_MS", int),
+    "max_streams": ("AURICLE_MAX_STREAMS", int),
+    "max_upload_bytes": ("AURICLE_MAX_UPLOAD_BYTES", int),
+    "drain_s": ("AURICLE_DRAIN_S", float),
+}
+
+
+class Door:
+    """The mounted ASGI application; what is behind it is imported in the worker only.
+
+    BentoML imports this module in its supervisor too, which would pay for ONNX Runtime and FFmpeg.
+    """
+
+    def __init__(self) -> None:
+        self.application: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass on to the application."""
+        await self.application(scope, receive, send)
+
+
+door = Door()
+
+
+def settings_from_environment() -> ServeSettings:
+    """The operator's choices; a value that cannot be read is named."""
+    chosen: dict[str, Any] = {}
+    for field, (variable, kind) in _NUMBERS.items():
+        if text := os.environ.get(variable):
+            try:
+                chosen[field] = kind(text)
+            except ValueError:
+                raise ConfigError(f"{text!r} is not a number", item=variable) from None
+    if aliases := os.environ.get("AURICLE_MODEL_ALIASES"):
+        chosen["model_aliases"] = tuple(name.strip() for name in aliases.split(",") if name.strip())
+    if provider := os.environ.get("AURICLE_PROVIDER"):
+        chosen["provider"] = provider
+    priors = os.environ.get("AURICLE_PRIORS")
+    return ServeSettings(
+        bundle_dir=Path(os.environ.get("AURICLE_BUNDLE") or BENTO_BUNDLE),
+        priors_path=Path(priors) if priors else None,
+        model_version=os.environ.get("AURICLE_MODEL_VERSION", ""),
+        **chosen,
+    )
+
+
+# BentoML's own limits stay wide and its request metrics and access log off: admission is ours, and
+# both would write paths and counts of an open WebSocket's life into places that we do not control.
+@bentoml.asgi_app(door)
+@bentoml.service(
+    name="auricle",
+    http={"host": "127.0.0.1", "port": 3000},
+    traffic={"timeout": 86_400},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
+class Auricle:
+    """Loads and warms one bundle, then serves it."""
+
+    def __init__(self) -> None:
+        from prometheus_client import REGISTRY
+
+        from serving import logs
+        from serving.loading import load_runtime
+        from serving.metrics import ServiceMetrics
+
+        logs.configure()
+        several = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
+        metrics = ServiceMetrics(REGISTRY, several_processes=several)
+        self.runtime = load_runtime(settings_from_environment(), metrics)
+
+    @bentoml.on_startup
+    async def begin(self) -> None:
+        """Start the batcher on the server's loop and take over the stop signals."""
+        from serving.app import Application
+        from serving.stopping import drain_on_signals, exit_with_parent
+
+        await self.runtime.start()
+        application = Application()
+        application.attach(self.runtime)
+        door.application = application
+        drain_on_signals(self.runtime)
+        exit_with_parent()
+
+    @bentoml.on_shutdown
+    async def end(self) -> None:
+        """Stop the batcher and the worker threads."""
+        await self.runtime.close()
+
+    async def __is_ready__(self) -> bool:
+        """Warm, and not on the way out."""
+        return self.runtime.ready

@@ -1,0 +1,71 @@
+"""A tiny acoustic model with random weights, exported once per test process by the real exporter."""
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from features.bundle import Training
+from features.decode import DecoderConfig
+from features.norm import NormStats
+from features.spec import FeatureSpec
+from features.tokens import TokenTable
+from training.config import ModelConfig
+from training.export import ExportReport, ExportRequest, export_bundle
+from training.model import AcousticModel
+
+TABLE = TokenTable.from_alphabet("abcdefghijklmnopqrstuvwxyz' ")
+CHUNK_FRAMES = 16
+
+
+def tiny_model() -> AcousticModel:
+    """Two layers; logits are stretched, so that outputs are as decided as a trained model's."""
+    torch.manual_seed(5)
+    model = AcousticModel(
+        ModelConfig(
+            vocab_size=TABLE.size, d_model=32, layers=2, heads=2, left_frames=32, middle_layer=1
+        )
+    )
+    with torch.no_grad():
+        model.head.weight.mul_(6.0)
+    return model.eval()
+
+
+def tiny_norm() -> NormStats:
+    """Neutral statistics."""
+    return NormStats(mean_F=np.zeros(80, np.float32), std_F=np.ones(80, np.float32), frames=100)
+
+
+def recordings(count: int, *, seed: int, longest: int = 260) -> list[NDArray[np.float32]]:
+    """Normalised features that wander like speech does, of unequal lengths."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for frames in rng.integers(30, longest, size=count):
+        drift_T1 = np.sin(np.arange(frames) / rng.uniform(5, 20))[:, None]
+        made.append((drift_T1 + rng.standard_normal((frames, 80))).astype(np.float32))
+    return made
+
+
+@cache
+def exported() -> tuple[Path, ExportReport]:
+    """The fp32 bundle of the tiny model; read only."""
+    folder = Path(tempfile.mkdtemp(prefix="auricle-export-"))
+    report = export_bundle(tiny_model(), folder / "fp32", REQUEST, table=TABLE, norm=tiny_norm(),
+                           seed=3)  # fmt: skip
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder / "fp32", report
+
+
+REQUEST = ExportRequest(
+    name="tiny",
+    domain="noise",
+    normaliser="en-1",
+    spec=FeatureSpec(),
+    decoder=DecoderConfig(kind="greedy"),
+    trained=Training(run_id="run", git_commit="commit", steps=0),
+)

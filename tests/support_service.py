@@ -1,0 +1,50 @@
+"""The service's application in the test's own process, over the tiny bundle."""
+
+import io
+from collections.abc import Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+
+from serving.app import Application
+from serving.loading import load_runtime
+from serving.metrics import ServiceMetrics
+from serving.runtime import Runtime
+from serving.settings import ServeSettings
+
+
+def pcm16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
+    return np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
+
+
+def wav(samples: NDArray[np.float32], rate_hz: int = 16_000) -> bytes:
+    sink = io.BytesIO()
+    soundfile.write(sink, pcm16(samples), rate_hz, format="WAV", subtype="PCM_16")
+    return sink.getvalue()
+
+
+@contextmanager
+def running(bundle_dir: Path, **choices: Any) -> Iterator[tuple[TestClient, Runtime]]:
+    """A client of the application, and the runtime behind it."""
+    metrics = ServiceMetrics(CollectorRegistry())
+    runtime = load_runtime(ServeSettings(bundle_dir=bundle_dir, **choices), metrics)
+    application = Application()
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> Any:
+        await runtime.start()
+        application.attach(runtime)
+        yield
+        await runtime.close()
+
+    outer = Starlette(routes=[Mount("/", app=application)], lifespan=lifespan)
+    with TestClient(outer) as client:
+        yield client, runtime

@@ -1,0 +1,65 @@
+"""The three endpoint rules."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from features.endpoint import EndpointConfig, Endpointer
+from features.tokens import TokenTable
+from governance.errors import ConfigError
+
+TABLE = TokenTable.from_alphabet("ab")
+CONFIG = EndpointConfig(
+    trailing_silence_ms=200, initial_silence_ms=400, max_utterance_ms=1000
+)
+
+
+def frames(pattern: str) -> NDArray[np.float64]:
+    """``-`` blank, ``_`` space, ``a`` a letter, ``?`` an unsure letter: half a, half b."""
+    rows = {"-": [0.97, 0.01, 0.01, 0.01], "_": [0.01, 0.97, 0.01, 0.01],
+            "a": [0.01, 0.01, 0.97, 0.01], "?": [0.34, 0.02, 0.32, 0.32]}  # fmt: skip
+    return np.log(np.array([rows[symbol] for symbol in pattern]))
+
+
+def run(pattern: str) -> list[tuple[int, str, bool]]:
+    endpointer = Endpointer(CONFIG, TABLE, frame_ms=40)
+    return [(e.frame, e.rule, e.speech) for e in endpointer.accept(frames(pattern))]
+
+
+def test_silence_after_speech() -> None:
+    assert run("--a-a-----") == [(10, "trailing-silence", True)]
+    assert run("--a-a----") == []
+
+
+def test_spaces_are_silence_and_unsure_letters_are_speech() -> None:
+    assert run("--a-a_----") == [(10, "trailing-silence", True)]
+    assert run("--a---?-----") == [(12, "trailing-silence", True)]
+
+
+def test_long_silence_at_the_start_and_again() -> None:
+    assert run("-" * 20) == [(10, "initial-silence", False), (20, "initial-silence", False)]
+
+
+def test_an_endless_utterance_is_cut() -> None:
+    assert run("a-" * 13) == [(25, "max-utterance", True)]
+
+
+def test_the_next_utterance_starts_afresh() -> None:
+    assert run("a-----" + "--a-----") == [
+        (6, "trailing-silence", True), (14, "trailing-silence", True)
+    ]  # fmt: skip
+
+
+def test_state_is_shown_and_reset() -> None:
+    endpointer = Endpointer(CONFIG, TABLE, frame_ms=40)
+    endpointer.accept(frames("-a--"))
+    assert endpointer.in_speech and endpointer.trailing_silence_ms == 80
+    endpointer.reset()
+    assert not endpointer.in_speech and endpointer.trailing_silence_ms == 0
+
+
+def test_bad_rules_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"endpoint\.trailing_silence_ms"):
+        EndpointConfig(trailing_silence_ms=0)
+    with pytest.raises(ConfigError, match=r"endpoint\.speech_threshold"):
+        EndpointConfig(speech_threshold=1.0)

@@ -1,0 +1,220 @@
+"""The WebSocket side: Deepgram's messages, refusals before the upgrade, bounded sessions."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.websockets import WebSocketDisconnect
+
+from serving.recognizer import AudioRequest
+from serving.runtime import Runtime
+from tests.support_bundle import babble, hush, make_bundle
+from tests.support_service import pcm16, running, wav
+
+SPEECH = np.concatenate([babble(3.0), hush(1.5), babble(1.6, seed=5)])
+LISTEN = "/v1/listen?encoding=linear16&sample_rate=16000"
+CLOSE = json.dumps({"type": "CloseStream"})
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, Runtime]]:
+    folder = make_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+    with running(folder, max_streams=3, max_frame_bytes=1 << 20) as pair:
+        yield pair
+
+
+@pytest.fixture
+def client(service: tuple[TestClient, Runtime]) -> TestClient:
+    return service[0]
+
+
+def until_closed(socket: Any) -> tuple[list[dict[str, Any]], int]:
+    messages = []
+    while True:
+        try:
+            messages.append(socket.receive_json())
+        except WebSocketDisconnect as end:
+            return messages, end.code
+
+
+def transcripts(messages: list[dict[str, Any]]) -> list[str]:
+    return [
+        message["channel"]["alternatives"][0]["transcript"]
+        for message in messages
+        if message["type"] == "Results" and message["is_final"]
+    ]
+
+
+def talk(client: TestClient, pcm: bytes, size: int, query: str = "") -> list[dict[str, Any]]:
+    with client.websocket_connect(LISTEN + query) as socket:
+        for at in range(0, len(pcm), size):
+            socket.send_bytes(pcm[at : at + size])
+        socket.send_text(CLOSE)
+        messages, code = until_closed(socket)
+    assert code == 1000
+    return messages
+
+
+def test_any_cut_gives_the_same_results_and_the_file_agrees(
+    service: tuple[TestClient, Runtime],
+) -> None:
+    client, runtime = service
+    pcm = pcm16(SPEECH).tobytes()
+    first = talk(client, pcm, 3_201)
+    second = talk(client, pcm, 40_000)
+    assert transcripts(first) == transcripts(second)
+    (file,) = runtime.recognizer.recognize([AudioRequest(content=wav(SPEECH))])
+    assert file.transcript is not None
+    assert " ".join(text for text in transcripts(first) if text) == file.transcript.text
+
+
+def test_the_shape_of_results_and_metadata(client: TestClient) -> None:
+    messages = talk(client, pcm16(SPEECH).tobytes(), 6_400, "&interim_results=true&model=tiny")
+    *results, metadata = messages
+    assert {message["type"] for message in results} == {"Results"}
+    assert any(not message["is_final"] for message in results)
+    spoken = next(message for message in results if message["speech_final"])
+    assert spoken["is_final"] and spoken["start"] == 0.0 and spoken["duration"] > 3.0
+    alternative = spoken["channel"]["alternatives"][0]
+    assert [word["word"] for word in alternative["words"]] == alternative["transcript"].split()
+    assert 0 <= alternative["confidence"] <= 1
+    assert spoken["metadata"]["model_info"]["name"] == "tiny"
+    assert metadata["type"] == "Metadata" and metadata["duration"] == pytest.approx(6.1)
+    assert metadata["request_id"] == spoken["metadata"]["request_id"]
+    assert len(metadata["sha256"]) == 64
+
+
+def test_partials_come_only_when_asked_for(client: TestClient) -> None:
+    messages = talk(client, pcm16(SPEECH).tobytes(), 6_400)
+    assert all(message["is_final"] for message in messages[:-1])
+
+
+def test_finalize_answers_at_once_and_the_stream_goes_on(client: TestClient) -> None:
+    pcm = pcm16(babble(2.0)).tobytes()
+    with client.websocket_connect(LISTEN) as socket:
+        socket.send_bytes(pcm)
+        socket.send_text(json.dumps({"type": "KeepAlive"}))
+        socket.send_text(json.dumps({"type": "Finalize"}))
+        first = socket.receive_json()
+        assert first["from_finalize"] and first["is_final"]
+        assert first["channel"]["alternatives"][0]["transcript"]
+        socket.send_bytes(pcm)
+        socket.send_bytes(b"")  # ends the stream, as CloseStream does
+        messages, code = until_closed(socket)
+    assert code == 1000
+    assert messages[-1]["type"] == "Metadata" and messages[-1]["duration"] == 4.0
+    assert "".join(transcripts(messages))
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("encoding=opus", "encoding"),
+        ("sample_rate=7", "sample_rate"),
+        ("sample_rate=abc", "sample_rate"),
+        ("channels=9", "channels"),
+        ("interim_results=yes", "interim_results"),
+        ("endpointing=-4", "endpointing"),
+        ("smart_format=true", "smart_format"),
+        ("language=fr", "language"),
+        ("channels=1&channels=2", "channels"),
+        ("shoe_size=44", "shoe_size"),
+        ("speaker=%3Cx%3E", "speaker"),
+    ],
+)
+def test_a_bad_parameter_is_refused_before_the_upgrade(
+    client: TestClient, query: str, named: str
+) -> None:
+    with (
+        pytest.raises(WebSocketDenialResponse) as denied,
+        client.websocket_connect(f"/v1/listen?{query}"),
+    ):
+        pass
+    assert denied.value.status_code == 400
+    assert denied.value.json()["error"]["param"] == named
+    assert named in denied.value.headers["dg-error"] or named in ("language", "speaker")
+
+
+def test_an_unknown_model_is_404_before_the_upgrade(client: TestClient) -> None:
+    with (
+        pytest.raises(WebSocketDenialResponse) as denied,
+        client.websocket_connect(LISTEN + "&model=nova-9"),
+    ):
+        pass
+    assert denied.value.status_code == 404
+
+
+def test_streams_are_bounded_and_places_come_back(service: tuple[TestClient, Runtime]) -> None:
+    client, runtime = service
+    slab = runtime.recognizer.engine.slab
+    with (
+        client.websocket_connect(LISTEN) as one,
+        client.websocket_connect(LISTEN) as two,
+        client.websocket_connect(LISTEN) as three,
+    ):
+        with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect(LISTEN):
+            pass
+        assert denied.value.status_code == 429 and denied.value.headers["retry-after"]
+        assert "auricle_streams_open 3.0" in client.get("/metrics").text
+        two.send_bytes(pcm16(babble(1.0)).tobytes())
+        for socket in (one, two, three):
+            socket.close()
+    for _ in range(200):
+        if slab.in_use == 0:
+            break
+        time.sleep(0.02)
+    assert slab.in_use == 0
+    assert not slab.attn_LBTD.any()
+
+
+@pytest.mark.parametrize("text", ["not json", "[]", '{"type": "Dance"}'])
+def test_an_unknown_message_ends_the_stream_after_its_final(client: TestClient, text: str) -> None:
+    with client.websocket_connect(LISTEN) as socket:
+        socket.send_bytes(pcm16(babble(1.0)).tobytes())
+        socket.send_text(text)
+        messages, code = until_closed(socket)
+    assert code == 1008
+    assert transcripts(messages)[-1] and messages[-1]["type"] == "Metadata"
+
+
+def test_a_giant_message_ends_the_stream(client: TestClient) -> None:
+    with client.websocket_connect(LISTEN) as socket:
+        socket.send_bytes(bytes((1 << 20) + 2))
+        assert until_closed(socket)[1] == 1009
+
+
+def test_a_silent_line_and_a_long_session_end_with_a_final(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "tiny")
+    with running(folder, stream_idle_s=0.2) as (client, _):
+        with client.websocket_connect(LISTEN) as socket:
+            socket.send_bytes(pcm16(babble(1.0)).tobytes())
+            messages, code = until_closed(socket)
+        assert code == 1011 and transcripts(messages)[-1]
+    with running(folder, stream_session_s=0.2) as (client, _):
+        with client.websocket_connect(LISTEN) as socket:
+            socket.send_bytes(pcm16(babble(1.0)).tobytes())
+            messages, code = until_closed(socket)
+        assert code == 1000 and messages[-1]["type"] == "Metadata"
+
+
+def test_draining_makes_live_streams_final_and_refuses_new_ones(tmp_path: Path) -> None:
+    with running(make_bundle(tmp_path / "tiny"), drain_s=5.0) as (client, runtime):
+        with client.websocket_connect(LISTEN + "&interim_results=true") as socket:
+            socket.send_bytes(pcm16(babble(2.0)).tobytes())
+            assert socket.receive_json()["type"] == "Results"
+            client.portal.call(runtime.drain)  # type: ignore[union-attr]
+            messages, code = until_closed(socket)
+        assert code == 1012
+        assert transcripts(messages)[-1] and messages[-1]["duration"] == 2.0
+        assert not runtime.ready
+        with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect(LISTEN):
+            pass
+        assert denied.value.status_code == 503
+        files = {"file": ("a.wav", wav(babble(0.5)))}
+        refused = client.post("/v1/audio/transcriptions", data={"model": "tiny"}, files=files)
+        assert refused.status_code == 503

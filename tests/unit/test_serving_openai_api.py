@@ -1,0 +1,265 @@
+"""The HTTP side: OpenAI's shapes for answers and for everything that is wrong."""
+
+import io
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from starlette.testclient import TestClient
+
+from serving.runtime import Runtime
+from serving.schema import Transcript
+from tests.support_bundle import babble, make_bundle
+from tests.support_service import pcm16, running, wav
+
+ROUTE = "/v1/audio/transcriptions"
+
+
+@pytest.fixture(scope="module")
+def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def service(bundle_dir: Path) -> Iterator[tuple[TestClient, Runtime]]:
+    with running(bundle_dir, max_upload_bytes=4 << 20, max_duration_s=60.0) as pair:
+        yield pair
+
+
+@pytest.fixture
+def client(service: tuple[TestClient, Runtime]) -> TestClient:
+    return service[0]
+
+
+def post(client: TestClient, content: bytes, **fields: Any) -> Any:
+    data = {"model": "tiny", **fields}
+    return client.post(ROUTE, data=data, files={"file": ("a.wav", content, "audio/wav")})
+
+
+def error_of(response: Any) -> dict[str, Any]:
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert "Traceback" not in response.text
+    return dict(body["error"])
+
+
+def test_the_three_formats_say_the_same(client: TestClient) -> None:
+    sound = wav(babble(3.0))
+    short = post(client, sound).json()
+    text = post(client, sound, response_format="text")
+    asked = {"response_format": "verbose_json", "timestamp_granularities[]": ["word", "segment"]}
+    verbose = post(client, sound, **asked).json()
+    assert short["text"] and text.text == short["text"] + "\n" and verbose["text"] == short["text"]
+    assert text.headers["content-type"].startswith("text/plain")
+    assert verbose["duration"] == 3.0 and verbose["language"] == "english"
+    assert " ".join(word["word"] for word in verbose["words"]) == short["text"]
+    assert " ".join(segment["text"] for segment in verbose["segments"]) == short["text"]
+    transcript = Transcript.model_validate(verbose["auricle"])
+    assert transcript.model.name == "tiny" and transcript.audio_digest.startswith("sha256:")
+    timings = transcript.timings_ms
+    assert timings.total >= timings.features > 0 and timings.model > 0 and timings.decoding > 0
+    assert all(word.end > word.start >= 0 for word in transcript.words)
+    assert transcript.normalisation.state == "cold"
+
+
+def test_words_come_only_when_asked_for(client: TestClient) -> None:
+    verbose = post(client, wav(babble(1.0)), response_format="verbose_json").json()
+    assert "words" not in verbose and "segments" in verbose
+
+
+def test_silence_is_an_empty_text_with_a_warning(client: TestClient) -> None:
+    answer = post(client, wav(np.zeros(32_000, np.float32)))
+    assert answer.status_code == 200
+    assert answer.json()["text"] == "" and answer.json()["warnings"] == ["no_speech"]
+
+
+@pytest.mark.parametrize(("rate_hz", "channels"), [(8_000, 1), (96_000, 2), (44_100, 1)])
+def test_any_rate_and_stereo(client: TestClient, rate_hz: int, channels: int) -> None:
+    sink = io.BytesIO()
+    samples = np.repeat(pcm16(babble(2.0, rate_hz=rate_hz))[:, None], channels, axis=1)
+    soundfile.write(sink, samples, rate_hz, format="FLAC", subtype="PCM_16")
+    answer = post(client, sink.getvalue(), response_format="verbose_json").json()
+    assert answer["duration"] == 2.0 and answer["text"]
+
+
+def _zip() -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr("a.txt", "no audio")
+    return sink.getvalue()
+
+
+def _claims_two_gigabytes() -> bytes:
+    good = wav(babble(0.5))
+    return good[:40] + struct.pack("<I", 2_000_000_000) + good[44:]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"", 400, "empty_audio"),
+        (b"\x00\x01 certainly no audio " * 40, 400, "unreadable_audio"),
+        (_zip(), 400, "unreadable_audio"),
+        (wav(np.zeros(0, np.float32)), 400, "empty_audio"),
+        (wav(babble(0.01)), 400, "audio_too_short"),
+        (wav(np.zeros(61 * 16_000, np.float32)), 413, "audio_too_long"),
+        (b"RIFF" + bytes(5 << 20), 413, "audio_too_large"),
+    ],
+)
+def test_bad_audio_is_refused_by_name(
+    client: TestClient, content: bytes, status: int, code: str
+) -> None:
+    answer = post(client, content)
+    error = error_of(answer)
+    assert (answer.status_code, error["code"], error["param"]) == (status, code, "file")
+    assert error["type"] == "invalid_request_error"
+
+
+def test_a_header_that_claims_two_gigabytes_costs_nothing(client: TestClient) -> None:
+    answer = post(client, _claims_two_gigabytes(), response_format="verbose_json")
+    assert answer.status_code == 200
+    assert "truncated_audio" in answer.json()["warnings"]
+    assert answer.json()["duration"] <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"response_format": "srt"}, "response_format"),
+        ({"temperature": "0.7"}, "temperature"),
+        ({"prompt": "Dear doctor"}, "prompt"),
+        ({"stream": "true"}, "stream"),
+        ({"include[]": "logprobs"}, "include[]"),
+        ({"language": "de"}, "language"),
+        ({"keywords": "x"}, "keywords"),
+        ({"timestamp_granularities[]": "word"}, "timestamp_granularities[]"),
+        (
+            {"timestamp_granularities[]": "phone", "response_format": "verbose_json"},
+            "timestamp_granularities[]",
+        ),
+        ({"model": ["tiny", "tiny"]}, "model"),
+        ({"model": ""}, "model"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(
+    client: TestClient, fields: dict[str, Any], param: str
+) -> None:
+    answer = post(client, wav(babble(0.5)), **fields)
+    assert answer.status_code == 400
+    assert error_of(answer)["param"] == param
+
+
+def test_neutral_values_are_accepted(client: TestClient) -> None:
+    neutral = {"temperature": "0", "prompt": "", "stream": "false", "language": "en-GB"}
+    answer = post(client, wav(babble(1.0)), chunking_strategy="auto", **neutral)
+    assert answer.status_code == 200
+
+
+def test_unknown_model_is_404_and_names_ours(client: TestClient) -> None:
+    answer = post(client, wav(babble(0.5)), model="gpt-9")
+    assert answer.status_code == 404
+    error = error_of(answer)
+    assert error["code"] == "model_not_found" and "tiny" in error["message"]
+    assert client.get("/v1/models/gpt-9").status_code == 404
+
+
+def test_models(client: TestClient) -> None:
+    listing = client.get("/v1/models").json()
+    assert [entry["id"] for entry in listing["data"]] == ["tiny"]
+    assert client.get("/v1/models/tiny").json() == listing["data"][0]
+    assert post(client, wav(babble(0.5)), model="tiny@champion").status_code == 200
+    assert post(client, wav(babble(0.5)), model="auricle").status_code == 200
+
+
+def test_errors_outside_the_routes_have_the_same_shape(client: TestClient) -> None:
+    missing = client.get("/v2/nothing")
+    assert missing.status_code == 404 and error_of(missing)["code"] == "not_found"
+    wrong = client.get(ROUTE)
+    assert wrong.status_code == 405 and error_of(wrong)["code"] == "method_not_allowed"
+    assert "POST" in wrong.headers["allow"]
+    plain = client.post(ROUTE, json={"model": "tiny"})
+    assert plain.status_code == 400 and error_of(plain)["code"] == "invalid_body"
+    broken = client.post(ROUTE, content=b"x", headers={"content-type": "multipart/form-data"})
+    assert broken.status_code == 400 and error_of(broken)
+    no_file = client.post(ROUTE, data={"model": "tiny"}, files={"other": ("a", b"x")})
+    assert no_file.status_code == 400
+    bare = client.post(ROUTE, files={"model": (None, "tiny")})
+    assert bare.status_code == 400 and error_of(bare)["param"] == "file"
+
+
+def test_a_chunked_upload_cannot_pass_the_limit(client: TestClient) -> None:
+    def blocks() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        for _ in range(6):
+            yield bytes(1 << 20)
+
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    answer = client.post(ROUTE, content=blocks(), headers=kind)
+    assert answer.status_code == 413 and error_of(answer)["code"] == "audio_too_large"
+
+
+def test_a_speaker_must_be_a_pseudonym(client: TestClient) -> None:
+    files = {"file": ("a.wav", wav(babble(0.5)))}
+    headers = {"X-Auricle-Speaker": "Jane Doe <jane@x>"}
+    answer = client.post(ROUTE, data={"model": "tiny"}, files=files, headers=headers)
+    assert answer.status_code == 400 and error_of(answer)["param"] == "speaker"
+
+
+def test_a_failing_model_is_a_500_without_a_traceback(
+    bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(bundle_dir) as (client, runtime):
+
+        def fail(pieces: object) -> Any:
+            raise RuntimeError("secret words")
+
+        monkeypatch.setattr(runtime.recognizer.engine, "offline", fail)
+        answer = post(client, wav(babble(0.5)))
+        assert answer.status_code == 500
+        assert error_of(answer)["type"] == "server_error"
+        assert "secret" not in answer.text
+
+
+def test_too_much_waiting_work_is_429_with_retry_after(bundle_dir: Path) -> None:
+    with running(bundle_dir, max_waiting_requests=0) as (client, _):
+        answer = post(client, wav(babble(0.5)))
+        assert answer.status_code == 429 and answer.headers["retry-after"] == "1"
+        assert error_of(answer)["type"] == "rate_limit_error"
+
+
+def test_metrics_keep_the_stages_apart_and_hold_no_content(
+    service: tuple[TestClient, Runtime],
+) -> None:
+    client, _ = service
+    said = post(client, wav(babble(2.0))).json()["text"].split()
+    page = client.get("/metrics").text
+    for stage in ("queue", "features", "model", "decoding"):
+        assert f'auricle_{stage}_seconds_count{{mode="file"}}' in page
+    assert 'auricle_requests_total{outcome="ok",route="transcriptions"}' in page
+    assert "auricle_streams_open 0.0" in page
+    assert "a.wav" not in page
+    assert not any(len(word) > 5 and word in page for word in said)
+
+
+def test_a_long_file_is_cut_and_nothing_is_lost(bundle_dir: Path) -> None:
+    with running(bundle_dir) as (client, runtime):
+        calls: list[int] = []
+        engine = runtime.recognizer.engine
+        inner = engine.offline
+
+        def counted(pieces: Any) -> Any:
+            calls.extend(len(piece) for piece in pieces)
+            return inner(pieces)
+
+        engine.offline = counted  # type: ignore[method-assign]
+        answer = post(client, wav(babble(95.0)), response_format="verbose_json").json()
+        assert answer["duration"] == 95.0
+        assert len(calls) >= 4 and max(calls) <= 3000
+        assert sum(calls) == 9498
+        assert answer["segments"][-1]["end"] > 90

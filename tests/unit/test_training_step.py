@@ -1,0 +1,105 @@
+"""Loss, schedule, averaging and configuration."""
+
+from dataclasses import asdict, replace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from governance.errors import ConfigError  # noqa: E402
+from training.checkpoint import config_from_json, config_json  # noqa: E402
+from training.config import AugmentConfig, ModelConfig, TrainConfig  # noqa: E402
+from training.loss import combine, ctc, frames_needed  # noqa: E402
+from training.model import AcousticModel  # noqa: E402
+from training.schedule import learning_rate  # noqa: E402
+from training.step import Average  # noqa: E402
+from training.subsampling import inputs_for, output_frames  # noqa: E402
+
+CONFIG = TrainConfig(model=ModelConfig(), augment=AugmentConfig())
+
+
+def test_ctc_is_per_label_and_matches_the_sum_of_rows():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 9, 5).log_softmax(-1)
+    frames, labels = torch.tensor([9, 6]), torch.tensor([3, 2])
+    tokens = torch.tensor([1, 2, 3, 4, 4])
+    both = ctc(logits, frames, tokens, labels)
+    first = ctc(logits[:1], frames[:1], tokens[:3], labels[:1])
+    second = ctc(logits[1:], frames[1:], tokens[3:], labels[1:])
+    assert torch.isclose(both, (3 * first + 2 * second) / 5)
+
+
+def test_infeasible_row_counts_zero_and_gives_no_gradient():
+    logits = torch.randn(1, 2, 5, requires_grad=True)
+    loss = ctc(logits.log_softmax(-1), torch.tensor([2]), torch.tensor([4, 4]), torch.tensor([2]))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert torch.isfinite(logits.grad).all() and logits.grad.abs().max() == 0
+
+
+def test_frames_needed_counts_repeats():
+    assert frames_needed([]) == 0
+    assert frames_needed([1, 2, 3]) == 3
+    assert frames_needed([1, 1, 1, 2]) == 6
+
+
+def test_middle_loss_is_weighed():
+    final, middle = torch.tensor(2.0), torch.tensor(4.0)
+    assert float(combine(final, middle, 0.25).total) == 2.5
+    assert float(combine(final, None, 0.25).total) == 2.0
+
+
+def test_learning_rate_rises_then_falls_to_the_floor():
+    config = replace(CONFIG, steps=1000, warmup_steps=100, learning_rate=1.0, final_lr_share=0.05)
+    rates = [learning_rate(step, config) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.01) and max(rates) == pytest.approx(1.0)
+    assert rates.index(max(rates)) in (99, 100)
+    assert all(a <= b for a, b in zip(rates[:99], rates[1:100], strict=True))
+    assert all(a >= b for a, b in zip(rates[100:-1], rates[101:], strict=True))
+    assert rates[-1] == pytest.approx(0.05, abs=1e-3)
+
+
+def test_average_follows_and_is_restored():
+    model = torch.nn.Linear(2, 1)
+    average = Average(model, horizon_steps=10)
+    start = {name: tensor.clone() for name, tensor in average.state().items()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    average.update(model, step=1000)
+    moved = average.state()
+    assert torch.allclose(moved["weight"], start["weight"] + 0.1)
+    other = Average(model, horizon_steps=10)
+    other.restore(moved)
+    assert torch.equal(other.state()["bias"], moved["bias"])
+
+
+@pytest.mark.parametrize("frames", range(0, 40))
+def test_output_frames_are_what_the_convolutions_give(frames):
+    by_hand = max(0, ((frames - 3) // 2 + 1 - 3) // 2 + 1) if frames >= 3 else 0
+    assert output_frames(frames) == by_hand
+    assert int(output_frames(torch.tensor([frames]))[0]) == by_hand
+    assert output_frames(inputs_for(frames)) == frames
+
+
+def test_config_survives_json_and_refuses_unknown_keys():
+    config = replace(CONFIG, steps=7, chunk_frames=(4, 9))
+    assert config_from_json(config_json(config)) == config
+    text = config_json(config).replace('"steps"', '"stepz"')
+    with pytest.raises(ConfigError, match="stepz"):
+        config_from_json(text)
+
+
+@pytest.mark.parametrize("change", [{"d_model": 100, "heads": 3}, {"middle_layer": 6}])
+def test_impossible_shapes_are_refused(change):
+    with pytest.raises(ConfigError, match=r"params\.yaml"):
+        ModelConfig(**{**asdict(ModelConfig()), **change})
+
+
+def test_model_is_a_function_of_its_seed():
+    config = ModelConfig(d_model=16, layers=2, heads=2, middle_layer=1)
+    weights = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        weights.append(AcousticModel(config).state_dict()["head.weight"])
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
