@@ -38,7 +38,8 @@ _README = """# The built-in corpus
 Made by `data.synth` of Auricle: spoken numbers and household commands, {count} clips,
 {speakers} synthetic voices ({engine}), seed {seed}. Licence: {licence}.
 
-Voices of dev and test are not heard in train, nor are their sentences with numbers. Judge a model for people on people.
+Voices of dev and test are not heard in train, nor are their sentences with numbers.
+Judge a model for people on people.
 """
 
 Progress = Callable[[int, int], None]

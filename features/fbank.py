@@ -155,9 +155,15 @@ def _log_mel_block(samples_T: Floats, plan: _Plan, scratch: _Scratch, out_NM: Fl
     delayed_T = preemphasis * scaled_T[:-1]
     emphasised_T = scaled_T
     emphasised_T[1:] -= delayed_T
-    frames_NW = np.lib.stride_tricks.sliding_window_view(emphasised_T, spec.window_samples)
+    step = emphasised_T.itemsize
+    frames_NW: Floats = np.ndarray(  # overlapping views, without the helper's 20 microseconds
+        (count, spec.window_samples),
+        np.float32,
+        buffer=emphasised_T,
+        strides=(spec.hop_samples * step, step),
+    )
     padded_NK = scratch.padded_NK[:count]
-    padded_NK[:, : spec.window_samples] = frames_NW[:: spec.hop_samples]
+    padded_NK[:, : spec.window_samples] = frames_NW
     padded_NK[:, spec.window_samples :] = 0
     padded_NK -= dc_N1  # over full rows: contiguous memory is twice as fast as part of each row
     padded_NK *= plan.window_K

@@ -127,11 +127,9 @@ class _Builder:
     def __post_init__(self) -> None:
         self._makers: dict[str, list[tuple[str, str]]] = {}
         for stage, record in self.records.items():
-            made = {
-                **record.outputs,
-                stage: record_digest(record),
-            }  # records are read by later stages
-            for name, digest in made.items():
+            # a stage's record is an input of later stages too, under the stage's name
+            made = [*record.outputs.items(), (stage, record_digest(record))]
+            for name, digest in made:
                 self._makers.setdefault(digest, []).append((stage, name))
 
     def link(self, digest: str, *, name: str, reader: str) -> Node:

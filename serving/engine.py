@@ -145,6 +145,7 @@ def _chunk_graph(bundle: Bundle, chunk_ms: int) -> ChunkGraph:
 
 def _session(bundle: Bundle, name: str, options: EngineOptions) -> Any:
     path = bundle.path(name)
+    providers = _providers(options.provider)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
@@ -154,7 +155,7 @@ def _session(bundle: Bundle, name: str, options: EngineOptions) -> Any:
     settings.add_session_config_entry("session.inter_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(
-            str(path), sess_options=settings, providers=_providers(options.provider)
+            str(path), sess_options=settings, providers=providers
         )
     except Exception as error:  # ONNX Runtime's errors share no base class but Exception
         raise AuricleError(
@@ -169,6 +170,8 @@ def _session(bundle: Bundle, name: str, options: EngineOptions) -> Any:
 def _providers(wanted: str) -> list[str]:
     if wanted not in _PROVIDERS:
         raise ConfigError(f"{wanted!r} is not cpu or cuda", item="provider")
+    if wanted == "cuda" and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # CUDA from the wheels beside onnxruntime-gpu
     available = onnxruntime.get_available_providers()
     if _PROVIDERS[wanted] not in available:
         raise ConfigError(

@@ -11,33 +11,50 @@ SERVICE = "serving.service:Auricle"
 DEFAULT_PORT = 3000
 
 
-def serve_command(*, port: int = DEFAULT_PORT, host: str = "127.0.0.1") -> list[str]:
-    """Arguments of the process; run it in the project's folder, in a process group of its own."""
+def serve_command(
+    *, port: int = DEFAULT_PORT, host: str = "127.0.0.1", target: str = SERVICE
+) -> list[str]:
+    """Arguments of the process; ``target`` may be a bento's folder or tag.
+
+    Run it in the project's folder (a bento: anywhere), in a process group of its own.
+    """
     return [
-        sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", host, "--port", str(port),
+        sys.executable, "-m", "bentoml", "serve", target, "--host", host, "--port", str(port),
     ]  # fmt: skip
 
 
 def serve_environment(
     base: Mapping[str, str],
     *,
-    bundle_dir: Path,
+    bundle_dir: Path | None,
     bentoml_home: Path,
     priors_path: Path | None = None,
     model_version: str = "",
 ) -> dict[str, str]:
-    """``base`` with the service's variables; ``bentoml_home`` is where BentoML keeps its state."""
+    """``base`` with the service's variables; ``bentoml_home`` is where BentoML keeps its state.
+
+    Without ``bundle_dir`` the target is a bento, which carries its bundle and its code.
+    """
     environment = dict(base)
     disable_vendor_telemetry(environment)
     environment["BENTOML_HOME"] = str(bentoml_home.absolute())
-    environment["AURICLE_BUNDLE"] = str(bundle_dir.absolute())
-    environment["AURICLE_MODEL_VERSION"] = model_version
+    if model_version:
+        environment["AURICLE_MODEL_VERSION"] = model_version
     environment["AURICLE_PRIORS"] = str(priors_path.absolute()) if priors_path else ""
     environment.setdefault("OMP_NUM_THREADS", "1")
-    if environment.pop("PYTHONDONTWRITEBYTECODE", ""):
-        # Compiling every import anew takes most of a cold start; the byte code goes where state is.
-        environment.setdefault("PYTHONPYCACHEPREFIX", str(bentoml_home.absolute() / "pycache"))
-    # `python -m` would put the folder it runs in on the path anyway; a child's child would not.
-    paths = [str(Path.cwd()), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    keep_byte_code(environment, bentoml_home)
+    if bundle_dir is not None:
+        environment["AURICLE_BUNDLE"] = str(bundle_dir.absolute())
+        # BentoML's workers do not have the folder it was started in on their path.
+        paths = [str(Path.cwd()), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     return environment
+
+
+def keep_byte_code(environment: dict[str, str], folder: Path) -> None:
+    """Where byte code may not be written beside the sources, keep it in ``folder``.
+
+    Compiling every import anew would take most of a cold start.
+    """
+    if environment.pop("PYTHONDONTWRITEBYTECODE", ""):
+        environment.setdefault("PYTHONPYCACHEPREFIX", str(folder.absolute() / "pycache"))

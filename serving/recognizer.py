@@ -7,7 +7,7 @@ them; `recognize` runs the same steps in a row.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -25,9 +25,9 @@ from serving import assemble
 from serving.cutter import CutRule, PauseCutter, Piece
 from serving.engine import Engine
 from serving.front_end import FrontEnd, StartState
-from serving.metrics import StageSeconds
+from serving.prepared import Prepared, normalisation, timings_of
 from serving.problems import AudioTooShort
-from serving.schema import ModelFacts, Normalisation, Timings, Transcript, Word
+from serving.schema import ModelFacts, Transcript
 from serving.streams import LiveStream, StreamEvent, StreamParts, StreamRequest, SyncStream
 from serving.warm_start import WarmStart
 
@@ -72,36 +72,6 @@ class Recognizer(Protocol):
 
     def open_stream(self, request: StreamRequest) -> Stream:
         """Begin a live stream."""
-
-
-@dataclass(kw_only=True)
-class Prepared:
-    """A recording on its way: decoded audio, pieces still to be made, words so far."""
-
-    duration_s: float
-    audio_digest: str
-    normalisation: Normalisation
-    warnings: list[str]
-    pieces: Iterator[Piece]
-    words: list[Word] = field(default_factory=list)
-    seconds: StageSeconds = field(default_factory=StageSeconds)  # summed over pieces
-
-    def book(
-        self,
-        *,
-        queue: float = 0.0,
-        features: float = 0.0,
-        model: float = 0.0,
-        decoding: float = 0.0,
-    ) -> None:
-        """Add what a step took."""
-        now = self.seconds
-        self.seconds = StageSeconds(
-            queue=now.queue + queue,
-            features=now.features + features,
-            model=now.model + model,
-            decoding=now.decoding + decoding,
-        )
 
 
 class AuricleRecognizer:
@@ -193,7 +163,7 @@ class AuricleRecognizer:
             words=words,
             model=self.facts,
             audio_digest=prepared.audio_digest,
-            timings_ms=_timings(prepared.seconds, network_s=network_s, total_s=total_s),
+            timings_ms=timings_of(prepared.seconds, network_s=network_s, total_s=total_s),
             warnings=(*prepared.warnings, *(() if words else ("no_speech",))),
             normalisation=prepared.normalisation,
         )
@@ -259,25 +229,6 @@ class AuricleRecognizer:
             yield from cutter.accept(front_end.accept(samples_T[at : at + _BLOCK_SAMPLES]))
         yield from cutter.accept(front_end.finish())
         yield from cutter.finish()
-
-
-def normalisation(start: StartState) -> Normalisation:
-    """What a transcript says about its front end's start."""
-    return Normalisation(state="warm" if start.warm else "cold", prior_digest=start.prior_digest)
-
-
-def _timings(seconds: StageSeconds, *, network_s: float, total_s: float) -> Timings:
-    def milliseconds(value: float) -> float:
-        return round(value * 1000, 2)
-
-    return Timings(
-        network=milliseconds(network_s),
-        queue=milliseconds(seconds.queue),
-        features=milliseconds(seconds.features),
-        model=milliseconds(seconds.model),
-        decoding=milliseconds(seconds.decoding),
-        total=milliseconds(total_s),
-    )
 
 
 def _digest(content: bytes | Path) -> str:

@@ -11,8 +11,9 @@ from serving import logs
 from serving.batcher import Answer, Batcher
 from serving.cutter import Piece
 from serving.metrics import ServiceMetrics
+from serving.prepared import Prepared
 from serving.problems import draining, overloaded
-from serving.recognizer import AudioRequest, AuricleRecognizer, Prepared
+from serving.recognizer import AudioRequest, AuricleRecognizer
 from serving.schema import Transcript
 from serving.sessions import StreamSession
 from serving.settings import ServeSettings

@@ -1,4 +1,4 @@
-"""A tiny acoustic model with random weights, exported once per test process by the real exporter."""
+"""A tiny acoustic model with random weights, really exported, once per test process."""
 
 import atexit
 import shutil

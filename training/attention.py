@@ -64,6 +64,7 @@ class Attention(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.project_in = nn.Linear(d_model, 3 * d_model)
         self.project_out = nn.Linear(d_model, d_model)
+        nn.init.zeros_(self.project_out.weight)  # begin as a convolutional net: it aligns sooner
 
     def forward(
         self,

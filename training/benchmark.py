@@ -1,7 +1,7 @@
 """Speed, latency, memory and size of model variants, measured side by side on this machine.
 
-Variants take turns within every repetition and start in turn, so that whatever else the machine
-does hits them alike; their ratio is formed within a repetition, before any averaging. One thread.
+Variants take turns recording by recording, so that whatever else the machine does hits them alike;
+their ratio is formed within a repetition, before any averaging. One thread.
 """
 
 import multiprocessing
@@ -18,7 +18,7 @@ import psutil
 from features.bundle import Bundle
 from governance.errors import AuricleError
 from governance.records import Interval
-from training.engines import Floats, Mode, stream_blocks
+from training.engines import Floats, stream_blocks
 from training.onnx_engine import OnnxEngine, open_session, stream_step, zero_state
 
 _HOP_S = 0.01
@@ -89,11 +89,15 @@ def measure_variants(
         timer.warm_up()
     names = list(timers)
     for repetition in range(repetitions):
-        for name in names[repetition % len(names) :] + names[: repetition % len(names)]:
-            timers[name].repeat()
+        for x_TF in features:
+            for name in names:
+                timers[name].time_one(x_TF)
+            names.append(names.pop(0))
+        for timer in timers.values():
+            timer.close_repetition()
         if progress:
             progress(repetition + 1, repetitions)
-    base = timers[names[0]]
+    base = timers[next(iter(folders))]
     return {name: _figures(bundles[name], timer, base, seed) for name, timer in timers.items()}
 
 
@@ -101,42 +105,45 @@ class _Timer:
     """Collects the times of one variant."""
 
     def __init__(self, bundle: Bundle, features: Sequence[Floats], chunk_ms: int) -> None:
+        chunk = bundle.config.chunks[chunk_ms]
         self._engine = OnnxEngine(bundle, chunk_ms=chunk_ms)
+        self._session = open_session(bundle.path(chunk.file))
+        self._chunk_frames = chunk.chunk_frames
         self._features = features
-        self._chunk_ms = chunk_ms
-        self._session = open_session(bundle.path(bundle.config.chunks[chunk_ms].file))
-        self._chunk_frames = bundle.config.chunks[chunk_ms].chunk_frames
         self._audio_s = sum(len(x_TF) for x_TF in features) * _HOP_S
+        self._file_s = self._stream_s = 0.0
         self.file_rtf: list[float] = []
         self.stream_rtf: list[float] = []
         self.chunk_ms: list[float] = []
 
     def warm_up(self) -> None:
         """First runs allocate; they are not counted."""
-        for mode in self._engine.modes:
-            self._run_files(mode)
+        for x_TF in self._features:
+            self._engine.log_probs([x_TF], "full")
+            self._stream(x_TF)
+        self.chunk_ms.clear()
 
-    def repeat(self) -> None:
-        """All recordings once as files and once as streams."""
+    def time_one(self, x_TF: Floats) -> None:
+        """One recording as a file and as a stream."""
         start = time.process_time()
-        self._run_files("full")
+        self._engine.log_probs([x_TF], "full")
         middle = time.process_time()
-        self._run_streams()
-        end = time.process_time()
-        self.file_rtf.append((middle - start) / self._audio_s)
-        self.stream_rtf.append((end - middle) / self._audio_s)
+        self._stream(x_TF)
+        self._file_s += middle - start
+        self._stream_s += time.process_time() - middle
 
-    def _run_files(self, mode: Mode) -> None:
-        for x_TF in self._features:
-            self._engine.log_probs([x_TF], mode)
+    def close_repetition(self) -> None:
+        """Turn the sums into real-time factors and start anew."""
+        self.file_rtf.append(self._file_s / self._audio_s)
+        self.stream_rtf.append(self._stream_s / self._audio_s)
+        self._file_s = self._stream_s = 0.0
 
-    def _run_streams(self) -> None:
-        for x_TF in self._features:
-            state = zero_state(self._session, 1)
-            for x_BTF, x_len in stream_blocks([x_TF], self._chunk_frames):
-                start = time.perf_counter()
-                _, _, state = stream_step(self._session, x_BTF, x_len, state)
-                self.chunk_ms.append(1000 * (time.perf_counter() - start))
+    def _stream(self, x_TF: Floats) -> None:
+        state = zero_state(self._session, 1)
+        for x_BTF, x_len in stream_blocks([x_TF], self._chunk_frames):
+            start = time.perf_counter()
+            _, _, state = stream_step(self._session, x_BTF, x_len, state)
+            self.chunk_ms.append(1000 * (time.perf_counter() - start))
 
 
 def _figures(bundle: Bundle, timer: _Timer, base: _Timer, seed: int) -> VariantFigures:

@@ -14,14 +14,15 @@ class ModelConfig:
 
     mel_bins: int = 80  # width of a feature frame
     vocab_size: int = 29  # tokens, blank included
-    d_model: int = 144  # width of the encoder
-    layers: int = 6  # conformer blocks
+    d_model: int = 128  # width of the encoder
+    layers: int = 4  # blocks
     heads: int = 4  # attention heads; d_model / heads is even (rotary pairs)
-    ff_expansion: int = 2  # hidden width of each of the two feed-forwards, in d_model
-    conv_left_frames: int = 8  # past frames that a depthwise convolution sees, cached in a stream
-    conv_right_frames: int = 6  # future frames that it sees, never across a chunk's end
+    ff_expansion: int = 2  # hidden width of the feed-forward, in d_model
+    convolutions: int = 2  # per block
+    conv_left_frames: int = 2  # past frames that one convolution sees, cached in a stream
+    conv_right_frames: int = 2  # future frames that it sees, never across a chunk's end
     left_frames: int = 64  # past frames that attention sees in chunked modes, cached in a stream
-    middle_layer: int = 4  # block after which the intermediate CTC listens; 0 = none
+    middle_layer: int = 2  # block after which the intermediate CTC listens; 0 = none
     dropout: float = 0.1  # on every residual branch
 
     def __post_init__(self) -> None:
@@ -40,8 +41,8 @@ class ModelConfig:
 
     @property
     def kernel(self) -> int:
-        """The ``k`` of the stream's cache shape: cached frames plus the present one."""
-        return self.conv_left_frames + 1
+        """The ``k`` of the stream's cache shape: a block's cached frames plus the present one."""
+        return self.convolutions * self.conv_left_frames + 1
 
     def left_chunks(self, chunk_frames: int) -> int:
         """Chunks of the past that attention sees at this chunk size (0 = full context)."""
@@ -62,6 +63,7 @@ class AugmentConfig:
     babble_snr_db: tuple[float, float] = (8.0, 25.0)  # against the speech
     gain_db: float = 6.0  # level shifted by up to this
     tilt_db: float = 4.0  # smooth equaliser: deviation of its control points
+    ramp_steps: int = 300  # the share of recordings that is touched at all rises to 1 until then
     margin_s: tuple[float, float] = (0.05, 0.8)  # silence kept on each side of the speech
     time_masks_per_s: float = 0.8  # SpecAugment in time
     time_mask_frames: int = 25  # longest of them

@@ -100,10 +100,12 @@ class TrainingData:
         enough = max(_LEAST_FRAMES, inputs_for(frames_needed(example.tokens)))
         if keep.stop - keep.start < enough:
             keep = slice(0, len(x_TF))
-        x_TF = corrupt(x_TF, config, rng, self._other)
+        touched = rng.random() * config.ramp_steps <= step
+        if touched:
+            x_TF = corrupt(x_TF, config, rng, self._other)
         warm = example.prior_mean_F is not None and rng.random() < self._config.warm_prior_chance
         x_TF = self._normalise(x_TF, example if warm else None)
-        return spec_augment(x_TF[keep], config, rng)
+        return spec_augment(x_TF[keep], config, rng) if touched else x_TF[keep]
 
     def _plain(self, example: Example) -> Floats:
         return self._normalise(self._archive.get(example.utterance_id, 1.0), None)

@@ -1,4 +1,4 @@
-"""Conformer encoder with chunked attention: one set of weights for file, masked file and stream."""
+"""Conformer-style encoder with chunked attention: one set of weights for file, masked file and stream."""
 
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ class Caches(NamedTuple):
     """What a stream carries from chunk to chunk."""
 
     attention_LBKE: Tensor  # unrotated keys and values of the last `left_frames` frames
-    convolution_LBDK: Tensor  # the last `conv_left_frames` inputs of each depthwise convolution
+    convolution_LBDK: Tensor  # the last inputs of each block's convolutions, end to end
     processed_B: Tensor  # encoder frames seen so far
 
 
@@ -55,21 +55,21 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """One branch; the caller adds it to the residual stream."""
-        return self.narrow(nn.functional.silu(self.widen(self.norm(x_BTD))))
+        return self.narrow(torch.relu(self.widen(self.norm(x_BTD))))
 
 
 class Block(nn.Module):
-    """Macaron block: half feed-forward, attention, convolution, half feed-forward, norm."""
+    """Convolutions, attention, feed-forward: each a residual branch, normalised at its entry."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.before = FeedForward(config.d_model, config.ff_expansion)
-        self.attention = Attention(config.d_model, config.heads)
-        self.convolution = Convolution(
-            config.d_model, config.conv_left_frames, config.conv_right_frames
+        self.left_frames = config.conv_left_frames
+        self.convolutions = nn.ModuleList(
+            Convolution(config.d_model, config.conv_left_frames, config.conv_right_frames)
+            for _ in range(config.convolutions)
         )
-        self.behind = FeedForward(config.d_model, config.ff_expansion)
-        self.norm = nn.LayerNorm(config.d_model)
+        self.attention = Attention(config.d_model, config.heads)
+        self.feed_forward = FeedForward(config.d_model, config.ff_expansion)
         self.dropout = ChannelDropout(config.dropout)
 
     def forward(
@@ -80,16 +80,20 @@ class Block(nn.Module):
         keep_BT1: Tensor,
         chunk_frames: int = 0,
         caches: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Frames, keys and values (cache included), next convolution cache."""
-        attention_cache, convolution_cache = caches if caches else (None, None)
-        x_BTD = x_BTD + self.dropout(0.5 * self.before(x_BTD))
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Frames, keys and values (cache included), next caches of the convolutions."""
+        attention_cache, pasts = None, [None] * len(self.convolutions)
+        if caches is not None:
+            attention_cache, pasts = caches[0], caches[1].split(self.left_frames, dim=2)
+        new_pasts = []
+        for convolution, past_BDL in zip(self.convolutions, pasts, strict=True):
+            y_BTD, new_past_BDL = convolution(x_BTD, keep_BT1, chunk_frames, past_BDL)
+            new_pasts.append(new_past_BDL)
+            x_BTD = x_BTD + self.dropout(y_BTD)
         y_BTD, kv_BKE = self.attention(x_BTD, bias_B1QK, table, attention_cache)
         x_BTD = x_BTD + self.dropout(y_BTD)
-        y_BTD, kernel_BDK = self.convolution(x_BTD, keep_BT1, chunk_frames, convolution_cache)
-        x_BTD = x_BTD + self.dropout(y_BTD)
-        x_BTD = x_BTD + self.dropout(0.5 * self.behind(x_BTD))
-        return self.norm(x_BTD), kv_BKE, kernel_BDK
+        x_BTD = x_BTD + self.dropout(self.feed_forward(x_BTD))
+        return x_BTD, kv_BKE, new_pasts
 
 
 class Encoder(nn.Module):
@@ -100,6 +104,7 @@ class Encoder(nn.Module):
         self.config = config
         self.subsampling = Subsampling(config.mel_bins, config.d_model)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.d_model)
 
     def forward(
         self, x_BTF: Tensor, len_B: Tensor, chunk_frames: int = 0, left_chunks: int = 0
@@ -114,8 +119,8 @@ class Encoder(nn.Module):
         for number, block in enumerate(self.blocks, start=1):
             x_BTD, _, _ = block(x_BTD, bias_B1QK, table, valid_BT[:, :, None], chunk_frames)
             if number == self.config.middle_layer:
-                middle_BTD = x_BTD
-        return Encoded(x_BTD, middle_BTD, out_B)
+                middle_BTD = self.norm(x_BTD)
+        return Encoded(self.norm(x_BTD), middle_BTD, out_B)
 
     def forward_chunk(
         self, x_BTF: Tensor, len_B: Tensor, caches: Caches
@@ -136,18 +141,18 @@ class Encoder(nn.Module):
         for block, kv_BLE, kernel_BDK in zip(
             self.blocks, attention_LBKE.unbind(0), convolution_LBDK.unbind(0), strict=True
         ):
-            x_BCD, kv_BKE, kernel_BDK = block(
+            x_BCD, kv_BKE, new_pasts = block(
                 x_BCD, bias_B11K, table, valid_BC[:, :, None], caches=(kv_BLE, kernel_BDK)
             )
             keys.append(kv_BKE[:, x_BCD.shape[1] :])
-            kernels.append(kernel_BDK)
+            kernels.append(torch.cat(new_pasts, dim=2))
         active_B11 = (out_B > 0)[:, None, None]
         new_caches = Caches(
             torch.where(active_B11, torch.stack(keys), attention_LBKE),
             torch.where(active_B11, torch.stack(kernels), convolution_LBDK),
             processed_B + out_B,
         )
-        return x_BCD, out_B, new_caches
+        return self.norm(x_BCD), out_B, new_caches
 
     def _table(self, frames: int, like: Tensor) -> tuple[Tensor, Tensor]:
         return rotary_table(frames, self.config.d_model // self.config.heads, like)

@@ -29,8 +29,7 @@ from training.engines import Engine, Floats, Mode, length_batches
 Progress = Callable[[int, int], None]
 """Called with utterances done and utterances in all."""
 
-_SNR_EDGES_DB = (10.0, 20.0, 30.0)
-_DURATION_EDGES_S = (2.0, 5.0, 10.0)
+_BANDS = {"SNR": ((10.0, 20.0, 30.0), "dB"), "duration": ((2.0, 5.0, 10.0), "s")}
 
 
 class EvaluationError(AuricleError):
@@ -197,6 +196,11 @@ def summarise(
     slices: dict[str, list[SliceScore]] = {name: [] for name in scored[0].slices}
     for row in by_slice(scored, resamples=resamples, seed=seed):
         slices.setdefault(row.name, []).append(row)
+    for name, edges in _BANDS.items():
+        order = _band_names(*edges)
+        slices.get(name, []).sort(
+            key=lambda row: order.index(row.value) if row.value in order else 0
+        )
     return EvaluationResult(
         engine=engine,
         mode=mode,
@@ -261,17 +265,18 @@ def slices_of(utterance: Utterance) -> dict[str, str]:
     """Where an utterance is counted: corpus, SNR band, duration band, speaker."""
     return {
         "corpus": utterance.corpus,
-        "SNR": _band(utterance.snr_db, _SNR_EDGES_DB, "dB"),
-        "duration": _band(utterance.duration_s, _DURATION_EDGES_S, "s"),
+        "SNR": _band(utterance.snr_db, *_BANDS["SNR"]),
+        "duration": _band(utterance.duration_s, *_BANDS["duration"]),
         "speaker": utterance.speaker or "unknown",
     }
 
 
 def _band(value: float, edges: Sequence[float], unit: str) -> str:
-    """ "under 10 dB", "10 to 20 dB", "30 dB and more"; an edge belongs to the band above it."""
-    if value < edges[0]:
-        return f"under {edges[0]:g} {unit}"
-    for low, high in pairwise(edges):
-        if value < high:
-            return f"{low:g} to {high:g} {unit}"
-    return f"{edges[-1]:g} {unit} and more"
+    """The name of the band that ``value`` is in; an edge belongs to the band above it."""
+    return _band_names(edges, unit)[sum(value >= edge for edge in edges)]
+
+
+def _band_names(edges: Sequence[float], unit: str) -> list[str]:
+    """ "under 10 dB", "10 to 20 dB", "30 dB and more"."""
+    between = [f"{low:g} to {high:g} {unit}" for low, high in pairwise(edges)]
+    return [f"under {edges[0]:g} {unit}", *between, f"{edges[-1]:g} {unit} and more"]

@@ -126,7 +126,6 @@ def _train(
             devices=1,
             precision=machine.lightning_precision(config.precision),
             max_epochs=1,
-            gradient_clip_val=config.clip_norm,
             callbacks=[watch],
             logger=False,
             enable_checkpointing=False,

@@ -56,7 +56,7 @@ class AcousticModel(nn.Module):
         like = self.head.weight
         return (
             like.new_zeros(config.layers, rows, left, 2 * config.d_model),
-            like.new_zeros(config.layers, rows, config.d_model, config.conv_left_frames),
+            like.new_zeros(config.layers, rows, config.d_model, config.kernel - 1),
             torch.zeros(rows, dtype=torch.int64, device=like.device),
         )
 

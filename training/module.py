@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from training.config import TrainConfig
 from training.dataset import Batch
@@ -33,6 +34,10 @@ class CtcModule(pl.LightningModule):
         """Loss to minimise."""
         self.loss = batch_loss(self.model, batch, self.config)
         return self.loss.total
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Plain clipping by norm; Lightning's own refuses fused optimisers under autocast."""
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
 
     def configure_optimizers(self) -> Any:
         """AdamW, with its state when a run goes on."""

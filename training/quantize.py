@@ -16,6 +16,7 @@ from features.bundle import Bundle, write_bundle
 from governance.errors import AuricleError
 from training.engines import Floats
 from training.quantizing.calibration import offline_feeds, stream_feeds
+from training.quantizing.compact import compact
 from training.quantizing.graph import Feed, candidates, has_vnni, prepare, quantize_graph
 from training.quantizing.sensitivity import LayerHarm, Probe, Progress, rank_layers
 
@@ -35,7 +36,7 @@ class QuantizeConfig:
     max_reverted: int = 8
     """Most layers that go back; beyond it the model is slow and still harmed."""
     depthwise: bool = False
-    """Whether depthwise convolutions become int8 too (slower where it was measured)."""
+    """Whether depthwise convolutions become int8 too, and convolutions compute in integers."""
     reduce_range: bool | None = None
     """Weights in 7 bits, against saturation without VNNI; None = where this CPU lacks VNNI."""
 
@@ -97,6 +98,8 @@ def quantize_bundle(
         harms = work.rank(progress)
         reverted, kl = work.settle([harm.layer for harm in harms])
         files = work.stream_graphs(reverted) | {bundle.config.offline: work.offline_int8}
+        for path in files.values():
+            _finish(path)
         int8_bytes = sum(path.stat().st_size for path in files.values())
         names = set(bundle.files) - files.keys()
         digest = write_bundle(
@@ -114,6 +117,13 @@ def quantize_bundle(
         bytes_fp32=sum(bundle.path(name).stat().st_size for name in files),
         bytes_int8=int8_bytes,
     )
+
+
+def _finish(path: Path) -> None:
+    model = onnx.load(path)
+    compact(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
 
 
 class _Work:
@@ -193,5 +203,11 @@ class _Work:
         ranges: Path | None,
     ) -> None:
         quantize_graph(
-            prepared, target, layers, feeds, reduce_range=self.reduce_range, ranges=ranges
+            prepared,
+            target,
+            layers,
+            feeds,
+            reduce_range=self.reduce_range,
+            ranges=ranges,
+            round_convolutions=self._config.depthwise,
         )

@@ -17,6 +17,7 @@ from training.reporting.tables import (
     VariantRow,
     baseline_table,
     facts_list,
+    full_scale,
     results_table,
     slice_table,
     variant_table,
@@ -153,13 +154,17 @@ def _modes(data: ReportData) -> str:
 
 
 def _slices(result: EvaluationResult) -> str:
+    open_rows = [row for rows in result.slices.values() if len(rows) <= _FOLD_AFTER for row in rows]
+    scale = full_scale([row.wer for row in open_rows])  # one scale, so that bars compare
     return "".join(
-        _foldable(dimension, scores) for dimension, scores in result.slices.items() if scores
+        _foldable(dimension, scores, scale) for dimension, scores in result.slices.items() if scores
     )
 
 
-def _foldable(dimension: str, scores: Sequence[SliceScore]) -> str:
-    html = slice_table(scores, dimension=dimension)
+def _foldable(dimension: str, scores: Sequence[SliceScore], scale: float) -> str:
+    if len(scores) > _FOLD_AFTER:
+        scale = full_scale([row.wer for row in scores])
+    html = slice_table(scores, dimension=dimension, scale=scale)
     title = escape(dimension[:1].upper() + dimension[1:])
     if len(scores) <= _FOLD_AFTER:
         return f"<h3>{title}</h3>{html}"

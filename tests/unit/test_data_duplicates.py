@@ -18,7 +18,7 @@ from data.duplicates import (
 
 
 def speechlike(seed: int, seconds: float = 3.0, *, take: int = 0) -> np.ndarray:
-    """Syllables of gliding harmonics; another take says the same with other timing and pitch, in a quiet room."""
+    """Syllables in a quiet room; another take says the same with other timing and pitch."""
     words, voice = np.random.default_rng(seed), np.random.default_rng((seed, take))
     pieces = []
     while sum(map(len, pieces)) < seconds * 16_000:

@@ -1,3 +1,4 @@
+import itertools
 import json
 import multiprocessing
 import sqlite3
@@ -43,7 +44,7 @@ def attack(folder: Path, *statements: str) -> None:
 
 
 def rewrite(folder: Path, first: int, last: int) -> None:
-    """Replace history from ``first`` on by another one of ``last`` events with fresh, valid hashes."""
+    """Replace history from ``first`` on by another one with fresh, valid hashes."""
     attack(folder, f"DELETE FROM events WHERE seq >= {first}")
     with sqlite3.connect(folder / "ledger.db") as connection:
         found = connection.execute("SELECT hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
@@ -62,7 +63,7 @@ def test_events_come_back_in_order_and_chained(folder: Path) -> None:
     events = open_ledger(folder).events()
     assert [event.seq for event in events] == list(range(1, EVENTS + 1))
     assert [event.body["number"] for event in events] == list(range(1, EVENTS + 1))
-    assert all(b.prev == a.hash for a, b in zip(events, events[1:], strict=False))
+    assert all(b.prev == a.hash for a, b in itertools.pairwise(events))
     assert [event.seq for event in open_ledger(folder).events("promote")] == [4]
 
 
@@ -115,10 +116,8 @@ def test_one_event_rewritten_with_its_own_hash_is_named(folder: Path) -> None:
     event = open_ledger(folder).events()[2]
     fields = {"at": event.at, "actor": event.actor, "kind": event.kind, "prev": event.prev}
     forged = StoredEvent(seq=3, body=canonical_json({"number": 9}), **fields, hash="")
-    attack(
-        folder,
-        f"UPDATE events SET body = '{forged.body}', hash = '{forged.expected_hash()}' WHERE seq = 3",
-    )
+    change = f"body = '{forged.body}', hash = '{forged.expected_hash()}'"
+    attack(folder, f"UPDATE events SET {change} WHERE seq = 3")
     report = open_ledger(folder).verify()
     assert (report.ok, report.first_bad) == (False, 3)
 
@@ -161,8 +160,10 @@ def test_a_touched_checkpoint_file_is_detected(
     assert not report.ok and reason in report.reason
 
 
-def test_checkpoints_of_another_key_do_not_vouch(folder: Path, tmp_path_factory: Path) -> None:
-    other = tmp_path_factory.mktemp("other")  # type: ignore[attr-defined]
+def test_checkpoints_of_another_key_do_not_vouch(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
     open_ledger(other).append("gate", {}, actor="mallory")
     (other / "keys" / "ledger.key").replace(folder / "keys" / "ledger.key")
     report = open_ledger(folder).verify()

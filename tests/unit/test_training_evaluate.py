@@ -227,7 +227,7 @@ def test_a_tie_goes_to_the_weaker_language_model() -> None:
 @pytest.mark.parametrize("split", ["test", "train", ""])
 def test_tuning_on_anything_but_dev_is_refused(split: str) -> None:
     items = [item(0, "one large tea"), item(1, "two small teas", split=split)]
-    with pytest.raises(EvaluationError, match="u001.*tuned on dev only"):
+    with pytest.raises(EvaluationError, match=r"u001.*tuned on dev only"):
         tune_decoder(
             items, [spelling("a"), spelling("b")], DecoderConfig(), Decoding(table=TABLE)
         )

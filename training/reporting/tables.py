@@ -65,9 +65,8 @@ def _result_row(result: EvaluationResult, scale: float, chosen: bool) -> str:
     )
 
 
-def slice_table(scores: Sequence[SliceScore], *, dimension: str) -> str:
+def slice_table(scores: Sequence[SliceScore], *, dimension: str, scale: float) -> str:
     """One dimension's slices with their weight in words, so that a small slice is seen as small."""
-    scale = full_scale([score.wer for score in scores])
     rows = "".join(
         f'<tr><th scope="row">{escape(score.value)}</th>'
         f'<td class="num">{score.utterances}</td><td class="num">{score.words}</td>'
@@ -75,7 +74,8 @@ def slice_table(scores: Sequence[SliceScore], *, dimension: str) -> str:
         for score in scores
     )
     first = dimension[:1].upper() + dimension[1:]
-    return table([first, "#Utterances", "#Words", "#WER", "WER, 95 % interval", ""], rows)
+    head = [first, "#Utterances", "#Words", "#WER", "WER, 95 % interval", ""]
+    return table(head, rows, kind="slices")
 
 
 def variant_table(variants: Sequence[VariantRow]) -> str:
@@ -96,7 +96,7 @@ def _variant_row(row: VariantRow) -> str:
         f'<tr><th scope="row">{escape(row.name)}</th><td class="num">{row.size_mb:.2f} MB</td>'
         f'<td class="num">{_rtf(row.file_rtf)}</td><td class="num">{_rtf(row.stream_rtf)}</td>'
         f'<td class="num">{chunk}</td><td class="num">{wer}</td>'
-        f'<td class="num">{deletions}</td><td>{escape(row.note)}</td></tr>'
+        f'<td class="num">{deletions}</td><td class="remark">{escape(row.note)}</td></tr>'
     )
 
 
@@ -113,7 +113,8 @@ def baseline_table(baselines: Sequence[BaselineRow], result: EvaluationResult) -
     scale = full_scale([row.wer for row in rows])
     body = "".join(
         f'<tr{" class=chosen" if row is ours else ""}><th scope="row">{escape(row.name)}</th>'
-        f"{wer_cells(row.wer, scale, row.name)}<td>{escape(row.note)}</td></tr>"
+        f"{wer_cells(row.wer, scale, row.name)}"
+        f'<td class="remark">{escape(row.note)}</td></tr>'
         for row in rows
     )
     return table(["System", "#WER", "WER, 95 % interval", "", "Note"], body)
@@ -129,7 +130,7 @@ def wer_cells(wer: Interval, scale: float, label: str) -> str:
     )
 
 
-def table(head: Sequence[str], rows: str) -> str:
+def table(head: Sequence[str], rows: str, *, kind: str = "plain") -> str:
     """A table that scrolls on a narrow screen; a heading that starts with # is right-aligned."""
     cells = "".join(
         f'<th scope="col" class="num">{escape(name[1:])}</th>'
@@ -138,7 +139,7 @@ def table(head: Sequence[str], rows: str) -> str:
         for name in head
     )
     return (
-        '<div class="scroll" tabindex="0"><table>'
+        f'<div class="scroll" tabindex="0"><table class="{kind}">'
         f"<thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 

@@ -1,0 +1,1 @@
+"""Feast definitions; see `definitions`. Imported by Feast only."""

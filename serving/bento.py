@@ -1,0 +1,132 @@
+"""The bento: our modules that the service reaches, one model bundle, a short list of packages.
+
+Nothing is included by default: the build happens in a folder that holds the listed files and
+nothing else. Equal code, bundle and variant give the same tag, and an existing bento is kept.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any, Literal
+
+from features.bundle import BUNDLE_FILE, Bundle
+from governance.canonical import canonical_json, digest, file_digest, write_atomic
+from governance.errors import AuricleError
+from governance.telemetry import OPT_OUT, disable_vendor_telemetry
+from serving.closure import import_closure
+from serving.launch import SERVICE, keep_byte_code
+
+Variant = Literal["cpu", "gpu"]
+NAME = "auricle"
+# BentoML names itself; starlette, uvicorn and python-multipart come with it.
+_PACKAGES = ("numpy", "soundfile", "av", "soxr", "pydantic", "prometheus-client", "websockets")
+_RUNTIMES = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu[cuda,cudnn]"}
+_TAIL_CHARACTERS = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltBento:
+    """A bento in the store below the build root."""
+
+    tag: str  # name:version
+    folder: Path
+    size_bytes: int
+
+
+def build_bento(
+    bundle_dir: Path,
+    *,
+    build_root: Path,
+    variant: Variant = "cpu",
+    source_root: Path = Path(),
+    model_version: str = "",
+    labels: Mapping[str, str] | None = None,
+) -> BuiltBento:
+    """Build the service around a bundle; ``build_root/home`` is the bento store."""
+    bundle = Bundle.load(bundle_dir)
+    files, _ = import_closure(SERVICE.partition(":")[0], source_root)
+    plan = _bentofile(bundle, files, variant, model_version, labels or {})
+    code = {path.as_posix(): file_digest(source_root / path) for path in files}
+    identity = digest({"bundle": bundle.bundle_digest, "code": code, "plan": plan})
+    version = identity.removeprefix("sha256:")[:12]
+    home = build_root.absolute() / "home"
+    folder = home / "bentos" / NAME / version
+    if not (folder / "bento.yaml").is_file():
+        context = build_root.absolute() / "context"
+        _stage(context, source_root, files, bundle, plan)
+        _build(context, home, version)
+        shutil.rmtree(context)
+    if not (folder / "bento.yaml").is_file():
+        raise AuricleError("the build left no bento", item=str(folder))
+    return BuiltBento(tag=f"{NAME}:{version}", folder=folder, size_bytes=_size(folder))
+
+
+def requirements(variant: Variant) -> list[str]:
+    """Exact pins of what is installed here: what was tested is what is shipped."""
+    runtime = f"{_RUNTIMES[variant]}=={installed_version('onnxruntime')}"
+    return [*(f"{name}=={installed_version(name)}" for name in _PACKAGES), runtime]
+
+
+def _bentofile(
+    bundle: Bundle,
+    files: list[Path],
+    variant: Variant,
+    model_version: str,
+    labels: Mapping[str, str],
+) -> dict[str, Any]:
+    environment = {name: OPT_OUT[name] for name in ("DO_NOT_TRACK", "BENTOML_DO_NOT_TRACK")}
+    environment["OMP_NUM_THREADS"] = "1"
+    environment["AURICLE_PROVIDER"] = "cuda" if variant == "gpu" else "cpu"
+    if model_version:
+        environment["AURICLE_MODEL_VERSION"] = model_version
+    carried = [f"bundle/{name}" for name in sorted({BUNDLE_FILE, *bundle.files})]
+    return {
+        "service": SERVICE,
+        "name": NAME,
+        "description": f"{bundle.config.name} ({bundle.config.variant}): {bundle.config.domain}",
+        "labels": {"variant": variant, "bundle": bundle.bundle_digest[7:19], **labels},
+        "include": [*(path.as_posix() for path in files), *carried],
+        "python": {"packages": requirements(variant), "lock_packages": False},
+        # CUDA's libraries come as wheels of onnxruntime-gpu, so both variants share one base.
+        "docker": {"distro": "debian", "python_version": "3.11"},
+        "envs": [{"name": name, "value": value} for name, value in sorted(environment.items())],
+    }
+
+
+def _stage(
+    context: Path, source_root: Path, files: list[Path], bundle: Bundle, plan: dict[str, Any]
+) -> None:
+    shutil.rmtree(context, ignore_errors=True)
+    for path in files:
+        (context / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source_root / path, context / path)
+    (context / "bundle").mkdir()
+    for name in (BUNDLE_FILE, *bundle.files):
+        shutil.copyfile(bundle.folder / name, context / "bundle" / name)
+    write_atomic(context / "bentofile.yaml", canonical_json(plan))  # JSON is YAML
+
+
+def _build(context: Path, home: Path, version: str) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    environment = dict(os.environ)
+    disable_vendor_telemetry(environment)
+    keep_byte_code(environment, home)
+    environment |= {"BENTOML_HOME": str(home), "PYTHONPATH": str(context)}
+    command = [sys.executable, "-m", "bentoml", "build", "--version", version, "--output", "tag"]
+    done = subprocess.run(
+        command, cwd=context, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise AuricleError(
+            f"bentoml build failed: {(done.stderr or done.stdout)[-_TAIL_CHARACTERS:].strip()}",
+            item=str(context),
+        )
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,60 @@
+"""A recording on its way through the recogniser, and what its transcript says about the way."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from serving.cutter import Piece
+from serving.front_end import StartState
+from serving.metrics import StageSeconds
+from serving.schema import Normalisation, Timings, Word
+
+
+@dataclass(kw_only=True)
+class Prepared:
+    """A recording on its way: decoded audio, pieces still to be made, words so far."""
+
+    duration_s: float
+    audio_digest: str
+    normalisation: Normalisation
+    warnings: list[str]
+    pieces: Iterator[Piece]
+    words: list[Word] = field(default_factory=list)
+    seconds: StageSeconds = field(default_factory=StageSeconds)  # summed over pieces
+
+    def book(
+        self,
+        *,
+        queue: float = 0.0,
+        features: float = 0.0,
+        model: float = 0.0,
+        decoding: float = 0.0,
+    ) -> None:
+        """Add what a step took."""
+        now = self.seconds
+        self.seconds = StageSeconds(
+            queue=now.queue + queue,
+            features=now.features + features,
+            model=now.model + model,
+            decoding=now.decoding + decoding,
+        )
+
+
+def normalisation(start: StartState) -> Normalisation:
+    """What a transcript says about its front end's start."""
+    return Normalisation(state="warm" if start.warm else "cold", prior_digest=start.prior_digest)
+
+
+def timings_of(seconds: StageSeconds, *, network_s: float, total_s: float) -> Timings:
+    """Seconds as the transcript's milliseconds."""
+
+    def milliseconds(value: float) -> float:
+        return round(value * 1000, 2)
+
+    return Timings(
+        network=milliseconds(network_s),
+        queue=milliseconds(seconds.queue),
+        features=milliseconds(seconds.features),
+        model=milliseconds(seconds.model),
+        decoding=milliseconds(seconds.decoding),
+        total=milliseconds(total_s),
+    )

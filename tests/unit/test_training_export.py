@@ -1,0 +1,215 @@
+"""Export: the graphs equal PyTorch at lengths and batches they were not traced at; fp16 is checked."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from features.bundle import Bundle
+from features.bundle_config import TOKENS_FILE
+from governance.errors import AuricleError
+from tests.support_export import (
+    CHUNK_FRAMES,
+    REQUEST,
+    TABLE,
+    exported,
+    recordings,
+    tiny_model,
+    tiny_norm,
+)
+from training.checkpoint import Checkpoint, save_checkpoint
+from training.config import AugmentConfig, TrainConfig
+from training.export import export_bundle, export_checkpoint, export_half
+from training.exporting import graph as graph_module
+from training.exporting.half import half_share
+from training.exporting.parity import ParityError, check_offline, check_stream
+from training.onnx_engine import OnnxEngine, metadata, open_session, stream_step, zero_state
+from training.torch_engine import TorchEngine
+
+
+def bundle() -> Bundle:
+    return Bundle.load(exported()[0])
+
+
+def test_both_graphs_equal_pytorch_and_rows_do_not_touch() -> None:
+    for parity in exported()[1].parities:
+        assert parity.max_error < 1e-4
+        assert parity.tokens_differing == 0
+        assert parity.neighbour_effect < 1e-4
+        assert parity.cases >= 9
+
+
+def test_inputs_outputs_and_axes_are_the_contracts() -> None:
+    found = bundle()
+    offline = onnx.load(found.path("offline.onnx")).graph
+    stream = onnx.load(found.path("stream-640.onnx")).graph
+
+    def shapes(items: object) -> dict[str, list[object]]:
+        return {
+            item.name: [dim.dim_param or dim.dim_value for dim in item.type.tensor_type.shape.dim]
+            for item in items  # type: ignore[attr-defined]
+        }
+
+    assert shapes(offline.input) == {"x": ["batch", "frames", 80], "x_len": ["batch"]}
+    assert shapes(offline.output) == {
+        "log_probs": ["batch", "out_frames", TABLE.size],
+        "out_len": ["batch"],
+    }
+    caches = {"attn_cache": [2, "batch", 32, 64], "conv_cache": [2, "batch", 32, 8],
+              "processed_len": ["batch"]}  # fmt: skip
+    assert shapes(stream.input) == {"x": ["batch", 67, 80], "x_len": ["batch"], **caches}
+    assert shapes(stream.output) == {
+        "log_probs": ["batch", CHUNK_FRAMES, TABLE.size],
+        "out_len": ["batch"],
+        **{f"new_{name}": shape for name, shape in caches.items()},
+    }
+
+
+def test_graphs_carry_the_fingerprint_and_the_token_digest() -> None:
+    found = bundle()
+    for name in ("offline.onnx", "stream-640.onnx"):
+        assert metadata(open_session(found.path(name))) == {
+            "feature_fingerprint": found.config.feature_fingerprint,
+            "token_digest": TABLE.digest,
+        }
+
+
+def test_layers_have_their_modules_names_and_no_path_of_this_machine_is_inside() -> None:
+    found = bundle()
+    modules = {name for name, _ in tiny_model().named_modules()}
+    for file in ("offline.onnx", "stream-640.onnx"):
+        graph = onnx.load(found.path(file)).graph
+        constants = {item.name for item in graph.initializer}
+        weighted = [
+            node.name
+            for node in graph.node
+            if node.op_type in graph_module.WEIGHTED and node.input[1] in constants
+        ]
+        assert len(weighted) == 2 + 2 * 8 + 1 == len(set(weighted))
+        assert set(weighted) <= modules
+        content = found.path(file).read_bytes()
+        assert str(Path(torch.__file__).parent).encode() not in content
+        assert b".py" not in content
+
+
+def test_onnx_and_torch_engines_agree_and_masked_is_stream() -> None:
+    onnx_engine = OnnxEngine(bundle())
+    torch_engine = TorchEngine(tiny_model(), chunk_frames=CHUNK_FRAMES)
+    features = [*recordings(5, seed=8), np.ones((4, 80), np.float32)]
+    for mode in ("full", "stream"):
+        ours = onnx_engine.log_probs(features, mode)  # type: ignore[arg-type]
+        theirs = torch_engine.log_probs(features, mode)  # type: ignore[arg-type]
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
+    masked, streamed = (torch_engine.log_probs(features, m) for m in ("masked", "stream"))
+    for one, other in zip(masked, streamed, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    assert streamed[-1].shape == (0, TABLE.size)
+
+
+def test_a_row_without_frames_keeps_its_caches() -> None:
+    session = open_session(bundle().path("stream-640.onnx"))
+    rng = np.random.default_rng(2)
+    attn, conv, processed = zero_state(session, 2)
+    state = (
+        rng.standard_normal(attn.shape).astype(np.float32),
+        rng.standard_normal(conv.shape).astype(np.float32),
+        processed + 40,
+    )
+    x_BTF = rng.standard_normal((2, 67, 80)).astype(np.float32)
+    _, out_len, new = stream_step(session, x_BTF, np.array([67, 0], dtype=np.int64), state)
+    assert out_len.tolist() == [CHUNK_FRAMES, 0]
+    np.testing.assert_array_equal(new[0][:, 1], state[0][:, 1])
+    np.testing.assert_array_equal(new[1][:, 1], state[1][:, 1])
+    assert new[2].tolist() == [40 + CHUNK_FRAMES, 40]
+    assert (new[0][:, 0] != state[0][:, 0]).any()
+
+
+def test_a_mode_without_a_graph_is_refused() -> None:
+    with pytest.raises(ValueError, match="no mode 'masked'"):
+        OnnxEngine(bundle()).log_probs(recordings(1, seed=1), "masked")
+    with pytest.raises(AuricleError, match=r"no stream graph for 480 ms.*\[640\]"):
+        OnnxEngine(bundle(), chunk_ms=480)
+
+
+def test_a_graph_of_other_weights_is_not_called_equal() -> None:
+    other = tiny_model()
+    with torch.no_grad():
+        other.head.bias[3] += 0.05
+    offline = check_offline(other, bundle().path("offline.onnx"), seed=1, batches=((40, 90),))
+    stream = check_stream(
+        other, bundle().path("stream-640.onnx"), chunk_frames=CHUNK_FRAMES, seed=1,
+        batches=((40, 90),),
+    )  # fmt: skip
+    for parity in (offline, stream):
+        assert parity.max_error > 1e-3
+        with pytest.raises(ParityError, match=parity.graph):
+            parity.require()
+
+
+def test_a_chunk_that_does_not_divide_the_left_context_is_refused_before_any_work() -> None:
+    from dataclasses import replace
+
+    for ms in (600, 650, 0):
+        with pytest.raises(AuricleError, match=r"export\.chunks_ms.*640"):
+            export_bundle(
+                tiny_model(), Path("never"), replace(REQUEST, chunks_ms=(ms,)),
+                table=TABLE, norm=tiny_norm(), seed=1,
+            )  # fmt: skip
+    assert not Path("never").exists()
+
+
+def test_a_checkpoint_brings_its_own_tokens_and_statistics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model()
+    norm = tiny_norm()
+    save_checkpoint(
+        tmp_path / "model.pt",
+        Checkpoint(
+            step=7,
+            config=TrainConfig(model=model.config, augment=AugmentConfig()),
+            model=model.state_dict(),
+            facts={"tokens": TABLE.to_text(), "norm": norm.to_json()},
+        ),
+    )
+    files = {name: bundle().path(name) for name in ("offline.onnx", "stream-640.onnx")}
+    traced: list[str] = []
+
+    def traced_before(_model: object, path: Path, **_options: object) -> None:
+        """Tracing takes most of a minute and was tested above: the same graph is put in place."""
+        traced.append(path.name)
+        path.write_bytes(files[path.name].read_bytes())
+
+    monkeypatch.setattr("training.export.export_offline", traced_before)
+    monkeypatch.setattr("training.export.export_stream", traced_before)
+    report = export_checkpoint(tmp_path / "model.pt", tmp_path / "out", REQUEST, seed=1)
+    found = Bundle.load(tmp_path / "out", expected_spec=REQUEST.spec)
+    assert traced == ["offline.onnx", "stream-640.onnx"]
+    assert found.bundle_digest == report.bundle_digest
+    assert found.token_table() == TABLE and found.has(TOKENS_FILE)
+    assert found.config.norm.std == (1.0,) * 80
+    assert report.figures()["graph_bytes"]["offline.onnx"] > 0
+
+
+def test_half_precision_keeps_the_contract_and_stays_close(tmp_path: Path) -> None:
+    source = exported()[0]
+    export_half(source, tmp_path / "fp16")
+    half = Bundle.load(tmp_path / "fp16")
+    assert half.config.variant == "fp16"
+    for name in ("offline.onnx", "stream-640.onnx"):
+        path, before = half.path(name), bundle().path(name)
+        assert half_share(path) > 0.95 and half_share(before) == 0.0
+        assert path.stat().st_size < 0.7 * before.stat().st_size
+        session = open_session(path)
+        assert {item.type for item in session.get_inputs()} == {"tensor(float)", "tensor(int64)"}
+        assert metadata(session) == metadata(open_session(before))
+    features = recordings(4, seed=9)
+    for mode in OnnxEngine(half).modes:
+        ours = OnnxEngine(half).log_probs(features, mode)
+        theirs = OnnxEngine(bundle()).log_probs(features, mode)
+        for one, other in zip(ours, theirs, strict=True):
+            assert np.abs(one - other).max() < 0.1
+            assert np.isfinite(one).all()
