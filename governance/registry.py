@@ -183,6 +183,10 @@ class Registry:
         for key, value in tags.items():
             self._client.set_model_version_tag(name, str(version), key, value)
 
+    def describe_version(self, name: str, version: int, text: str) -> None:
+        """The description that a version's page shows (Markdown)."""
+        self._client.update_model_version(name, str(version), description=text)
+
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions, newest first."""
         found = self._client.search_model_versions(f"name='{name}'")

@@ -39,7 +39,7 @@ MLFLOW_DB = STATE / "mlflow" / "mlflow.db"
 MLFLOW_ARTIFACTS = STATE / "mlflow" / "artifacts"
 RESUME = STATE / "checkpoints"
 RUN = STATE / "run"
-BENTOML_HOME = STATE / "bentoml"
+BENTO_ROOT = STATE / "bentos"  # build contexts, and the bento store in home/
 EXPERIMENT = "auricle"
 MODEL_NAME = "auricle"
 

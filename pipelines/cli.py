@@ -98,6 +98,7 @@ def _add_data_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
 def _add_pipeline_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     run = _command(commands, "run", "pipelines.run:main", "the pipeline (dvc repro) with progress and a summary")
     run.add_argument("stages", nargs="*", metavar="STAGE", help="stop after these stages")
+    run.add_argument("--again", metavar="STAGE", help="run this stage although nothing changed")
     run.add_argument("--json", action="store_true", help="print one JSON object at the end")
     train = _command(
         commands, "train", "pipelines.train:experiment", "a training run outside the pipeline"

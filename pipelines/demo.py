@@ -1,17 +1,20 @@
 """Operation ``demo``: the main job once round, then real requests to the service that it made."""
 
 import argparse
-import json
-import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from data.audio import load_mono_16k, to_pcm16
+from data.manifest import read_manifest
+from data.shards import read_member
 from governance.errors import AuricleError
 from governance.records import read_record
 from pipelines import _paths as paths
 from pipelines.run import reproduce, summarise
+from serving.client import Client
 
 _NEEDS = """\
 auricle demo
@@ -61,23 +64,23 @@ def _serve_and_ask(event: dict[str, Any], wanted: int) -> list[dict[str, str]]:
 
 def ask(url: str, wanted: int) -> list[dict[str, str]]:
     """Send held-out recordings over HTTP, and the first of them over the WebSocket too."""
-    from serving.client import stream_file, transcribe_file
-
+    client = Client(url=url)
     answers = []
-    for index, (reference, audio) in enumerate(held_out(wanted)):
-        answer = transcribe_file(url, audio, name=f"{index}.flac", response_format="verbose_json")
-        answers.append({"via": "http", "reference": reference, "text": answer["text"]})
-        if index == 0:
-            text = stream_file(url, audio, name="0.flac", chunk_ms=100)
-            answers.append({"via": "websocket", "reference": reference, "text": text})
+    with tempfile.TemporaryDirectory(prefix="auricle-demo-") as folder:
+        for index, (reference, audio) in enumerate(held_out(wanted)):
+            path = Path(folder) / f"{index}.flac"
+            path.write_bytes(audio)
+            text = client.transcribe(path, model=paths.MODEL_NAME).text
+            answers.append({"via": "http", "reference": reference, "text": text})
+            if index == 0:
+                samples_T = load_mono_16k(audio, name=path.name)
+                streamed = client.stream(to_pcm16(samples_T[:, None]).tobytes(), rate_hz=16_000)
+                answers.append({"via": "websocket", "reference": reference, "text": streamed.text})
     return answers
 
 
 def held_out(wanted: int) -> list[tuple[str, bytes]]:
     """References and FLAC bytes of test recordings, one speaker after the other."""
-    from data.manifest import read_manifest
-    from data.shards import read_member
-
     test = [row for row in read_manifest(paths.SPLIT) if row.split == "test"]
     by_speaker: dict[str, list[Any]] = {}
     for row in sorted(test, key=lambda row: row.utterance_id):

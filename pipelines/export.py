@@ -61,6 +61,8 @@ def _body(run: StageRun) -> None:
     run.parameters = {"chunk_ms": list(params.chunk_ms), "name": params.name, "domain": params.domain}
     run.figures = report.figures() | {
         "half_digest": half_digest,
+        "domain": params.domain,
+        "language": "en",
         "onnx_max_abs_diff": max(parity.max_error for parity in report.parities),
         "masked_stream_max_abs_diff": masked_against_stream(),
         "bundle_bytes": sum(report.graph_bytes.values()),

@@ -1,11 +1,13 @@
 """Stage ``ingest``: the named corpora as one manifest, with same-sounding recordings named."""
 
+from collections import Counter
 from dataclasses import replace
 
 from data.audio import load_mono_16k
 from data.duplicates import fingerprint, near_duplicates, originals
 from data.manifest import Utterance, read_manifest, write_manifest
 from data.shards import read_member
+from governance.canonical import file_digest
 from governance.errors import AuricleError
 from governance.params import load
 from pipelines import _paths as paths
@@ -34,8 +36,15 @@ def _body(run: StageRun) -> None:
         "utterances": len(kept),
         "hours": round(sum(row.duration_s for row in kept) / 3600, 4),
         "duplicates": sum(bool(row.duplicate_of) for row in marked) + len(rows_before) - len(unique),
+        "shards": {row.shard: file_digest(paths.SHARDS / row.shard) for row in _first_of_shard(kept)},
+        "licences": dict(Counter(row.licence for row in kept)),
+        "consent": dict(Counter(", ".join(row.consent) for row in kept)),
         "by_corpus": {name: sum(row.corpus == name for row in kept) for name in params.corpora},
     }
+
+
+def _first_of_shard(rows: list[Utterance]) -> list[Utterance]:
+    return list({row.shard: row for row in rows}.values())
 
 
 def _corpus(name: str) -> list[Utterance]:

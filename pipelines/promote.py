@@ -52,10 +52,18 @@ def _promote(package: dict[str, Any], alias: str, actor: str) -> dict[str, Any]:
     """Append the event, sign a checkpoint, then project onto MLflow."""
     if not package["passed"]:
         _refuse(package)
+    if not package["bento"]:
+        raise AuricleError(
+            "this version has no bento: another variant was chosen",
+            item=f"{package['model']} version {package['version']} ({package['variant']})",
+            mend="promote the chosen version, or change the gates",
+        )
     ledger = open_ledger()
     body = {
         key: package[key]
-        for key in ("model", "version", "variant", "bundle", "bundle_digest", "bento", "run_id", "domain")
+        for key in (
+            "model", "version", "variant", "bundle", "bundle_digest", "bento", "run_id", "domain", "records"
+        )
     } | {"alias": alias}
     standing = [
         event.body
@@ -63,10 +71,22 @@ def _promote(package: dict[str, Any], alias: str, actor: str) -> dict[str, Any]:
         if event.body["model"] == body["model"] and event.body["alias"] == alias
     ]
     if not standing or standing[-1] != body:
+        _require_fresh(package, standing[-1]["version"] if standing else None)
         ledger.append("promote", body, actor=actor)
         ledger.checkpoint()
     project(body["model"])
     return body
+
+
+def _require_fresh(package: dict[str, Any], champion: int | None) -> None:
+    """The verdict must have compared with the version that stands there now."""
+    if champion not in (package["compared_with"], package["version"]):
+        raise GateRefused(
+            f"the verdict compared with version {package['compared_with']}, but version {champion} "
+            "stands there now",
+            item=f"{package['model']} version {package['version']}",
+            mend="`auricle run --again gate`, which compares anew, then promote",
+        )
 
 
 def project(model: str) -> None:
@@ -76,7 +96,8 @@ def project(model: str) -> None:
 
     registry = Registry(paths.MLFLOW_DB, paths.MLFLOW_ARTIFACTS)
     actual = registry.aliases(model)
-    for alias, version in projected_aliases(open_ledger().events(), model).items():
+    wanted = projected_aliases(open_ledger().events()).get(model, {})
+    for alias, version in wanted.items():
         if actual.get(alias) != version:
             registry.set_alias(model, alias, version)
 

@@ -28,11 +28,16 @@ class Outcome:
 
 def main(args: argparse.Namespace) -> int:
     """Entry of ``auricle run``."""
-    unknown = [stage for stage in args.stages if stage not in STAGES]
+    named = [*args.stages, *([args.again] if args.again else [])]
+    unknown = [stage for stage in named if stage not in STAGES]
     if unknown:
         raise AuricleError(
             "no such stage", item=", ".join(unknown), mend=f"one of {', '.join(STAGES)}"
         )
+    if args.again:
+        first = reproduce(["--force", "--single-item", args.again], quiet=args.json)
+        if first.failed:
+            return 1
     outcome = reproduce(args.stages, quiet=args.json)
     if args.json:
         sys.stdout.write(json.dumps(outcome.__dict__) + "\n")

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from governance.errors import AuricleError
@@ -10,6 +11,7 @@ from pipelines import _paths as paths
 from pipelines import processes
 from pipelines._champion import promotion, resolve
 from pipelines.run import child_environment
+from serving.launch import serve_command, serve_environment
 
 SERVICE, MLFLOW = "service", "mlflow"
 _READY_TIMEOUT_S, _MLFLOW_TIMEOUT_S = 60.0, 120.0
@@ -49,23 +51,30 @@ def serve(args: argparse.Namespace) -> int:
     """The service in the foreground, from a bundle; this process becomes the server."""
     bundle = resolve(args.model)
     processes.require_free(args.port, item=SERVICE)
-    environment = service_environment() | {"AURICLE_BUNDLE": str(bundle.resolve())}
-    command = service_command("serving.service:AuricleService", args.host, args.port)
-    os.execve(sys.executable, command, environment)
+    environment = serve_environment(
+        child_environment(),
+        bundle_dir=bundle,
+        bentoml_home=paths.BENTO_ROOT / "home",
+        priors_path=_priors(),
+    )
+    os.execve(sys.executable, serve_command(port=args.port, host=args.host), environment)
 
 
 def start_service(name: str, event: dict[str, Any], *, port: int) -> float:
     """Start the bento of a promotion and wait until it is warm; seconds waited."""
-    environment = service_environment()
-    log = paths.RUN / f"{name}.log"
-    pid = processes.start(
-        name, service_command(event["bento"], "127.0.0.1", port), environment, port=port
+    environment = serve_environment(
+        child_environment(),
+        bundle_dir=None,
+        bentoml_home=paths.BENTO_ROOT / "home",
+        priors_path=_priors(),
+        model_version=str(event["version"]),
     )
+    processes.start(name, serve_command(port=port, target=event["bento"]), environment, port=port)
     return processes.wait_ready(
         f"http://127.0.0.1:{port}/readyz",
         timeout_s=_READY_TIMEOUT_S,
-        alive=lambda: processes.running(name) is not None and pid > 0,
-        log=log,
+        alive=lambda: processes.running(name) is not None,
+        log=paths.RUN / f"{name}.log",
     )
 
 
@@ -85,17 +94,5 @@ def start_mlflow(port: int) -> float:
     )
 
 
-def service_command(target: str, host: str, port: int) -> list[str]:
-    """``bentoml serve`` through this interpreter."""
-    return [
-        sys.executable, "-m", "bentoml", "serve", target, "--host", host, "--port", str(port),
-    ]  # fmt: skip
-
-
-def service_environment() -> dict[str, str]:
-    """Environment of the service: its own bento store, the online priors, telemetry off."""
-    environment = child_environment()
-    environment["BENTOML_HOME"] = str(paths.BENTOML_HOME.resolve())
-    if paths.PRIOR_VIEW.exists():
-        environment["AURICLE_PRIORS"] = str(paths.PRIOR_VIEW.resolve())
-    return environment
+def _priors() -> Path | None:
+    return paths.PRIOR_VIEW if paths.PRIOR_VIEW.exists() else None

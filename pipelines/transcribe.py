@@ -9,7 +9,7 @@ from pipelines._champion import resolve
 
 def main(args: argparse.Namespace) -> int:
     """One line per file; a bad file is named and the good remainder goes on (exit status 2)."""
-    from serving.local import open_recognizer
+    from pipelines._recognise import open_recognizer
     from serving.recognizer import AudioRequest
 
     recognizer = open_recognizer(resolve(args.model))

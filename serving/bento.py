@@ -81,6 +81,9 @@ def _bentofile(
 ) -> dict[str, Any]:
     environment = {name: OPT_OUT[name] for name in ("DO_NOT_TRACK", "BENTOML_DO_NOT_TRACK")}
     environment["OMP_NUM_THREADS"] = "1"
+    # Read by BentoML's command line in the container, where loopback would reach nobody; a bento
+    # served by hand stays on the loopback address of the service's own configuration.
+    environment["BENTOML_HOST"] = "0.0.0.0"
     environment["AURICLE_PROVIDER"] = "cuda" if variant == "gpu" else "cpu"
     if model_version:
         environment["AURICLE_MODEL_VERSION"] = model_version

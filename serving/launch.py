@@ -1,5 +1,6 @@
 """How to start the service: the command, its environment, and where it listens."""
 
+import importlib.util
 import os
 import sys
 from collections.abc import Mapping
@@ -52,9 +53,17 @@ def serve_environment(
 
 
 def keep_byte_code(environment: dict[str, str], folder: Path) -> None:
-    """Where byte code may not be written beside the sources, keep it in ``folder``.
+    """Where byte code is missing and may not be written beside the sources, keep it here.
 
     Compiling every import anew would take most of a cold start.
     """
-    if environment.pop("PYTHONDONTWRITEBYTECODE", ""):
+    if environment.get("PYTHONDONTWRITEBYTECODE") and not _is_compiled("bentoml"):
+        del environment["PYTHONDONTWRITEBYTECODE"]
         environment.setdefault("PYTHONPYCACHEPREFIX", str(folder.absolute() / "pycache"))
+
+
+def _is_compiled(package: str) -> bool:
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        return False
+    return (Path(found.origin).parent / "__pycache__").is_dir()

@@ -1,4 +1,4 @@
-"""Conformer-style encoder with chunked attention: one set of weights for file, masked file and stream."""
+"""Conformer-style encoder with chunked attention: the same weights for file and stream."""
 
 from typing import Any, NamedTuple
 

@@ -36,7 +36,7 @@ class QuantizeConfig:
     max_reverted: int = 8
     """Most layers that go back; beyond it the model is slow and still harmed."""
     depthwise: bool = False
-    """Whether depthwise convolutions become int8 too, and convolutions compute in integers."""
+    """Whether depthwise convolutions, where a model has them, become int8 too."""
     reduce_range: bool | None = None
     """Weights in 7 bits, against saturation without VNNI; None = where this CPU lacks VNNI."""
 
@@ -209,5 +209,4 @@ class _Work:
             feeds,
             reduce_range=self.reduce_range,
             ranges=ranges,
-            round_convolutions=self._config.depthwise,
         )

@@ -12,6 +12,8 @@ import pytest
 import soundfile
 from starlette.testclient import TestClient
 
+from features.priors import Prior, PriorKey, write_view
+from features.spec import FeatureSpec
 from serving.runtime import Runtime
 from serving.schema import Transcript
 from tests.support_bundle import babble, make_bundle
@@ -209,6 +211,26 @@ def test_a_speaker_must_be_a_pseudonym(client: TestClient) -> None:
     headers = {"X-Auricle-Speaker": "Jane Doe <jane@x>"}
     answer = client.post(ROUTE, data={"model": "tiny"}, files=files, headers=headers)
     assert answer.status_code == 400 and error_of(answer)["param"] == "speaker"
+
+
+def test_a_known_speaker_starts_warm_by_header(bundle_dir: Path, tmp_path: Path) -> None:
+    view = tmp_path / "priors.sqlite"
+    prior = Prior(mean_F=np.full(80, 12.0, np.float32), frames=4000)
+    fingerprint = FeatureSpec().fingerprint()
+    key = PriorKey(tenant="default", speaker="p-1", channel="wide", fingerprint=fingerprint)
+    write_view(view, [(key, prior.to_bytes())])
+    with running(bundle_dir, priors_path=view, prior_deadline_ms=5_000.0) as (client, _):
+        states = []
+        for headers in ({"X-Auricle-Speaker": "p-1"}, {"X-Auricle-Speaker": "p-2"}, {}):
+            data = {"model": "tiny", "response_format": "verbose_json"}
+            files = {"file": ("a.wav", wav(babble(1.0)))}
+            answer = client.post(ROUTE, data=data, files=files, headers=headers)
+            states.append(answer.json()["auricle"]["normalisation"])
+        assert states[0] == {"state": "warm", "prior_digest": prior.digest}
+        assert states[1] == states[2] == {"state": "cold", "prior_digest": None}
+        page = client.get("/metrics").text
+        assert 'auricle_normalisation_total{state="warm"} 1.0' in page
+        assert "p-1" not in page
 
 
 def test_a_failing_model_is_a_500_without_a_traceback(

@@ -1,4 +1,4 @@
-"""Export: the graphs equal PyTorch at lengths and batches they were not traced at; fp16 is checked."""
+"""Export: graphs equal PyTorch at lengths and batches they were not traced at; fp16 too."""
 
 from pathlib import Path
 

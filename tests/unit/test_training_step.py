@@ -1,6 +1,7 @@
 """Loss, schedule, averaging and configuration."""
 
 from dataclasses import asdict, replace
+from itertools import pairwise
 
 import pytest
 
@@ -54,8 +55,8 @@ def test_learning_rate_rises_then_falls_to_the_floor():
     rates = [learning_rate(step, config) for step in range(1000)]
     assert rates[0] == pytest.approx(0.01) and max(rates) == pytest.approx(1.0)
     assert rates.index(max(rates)) in (99, 100)
-    assert all(a <= b for a, b in zip(rates[:99], rates[1:100], strict=True))
-    assert all(a >= b for a, b in zip(rates[100:-1], rates[101:], strict=True))
+    assert all(a <= b for a, b in pairwise(rates[:100]))
+    assert all(a >= b for a, b in pairwise(rates[100:]))
     assert rates[-1] == pytest.approx(0.05, abs=1e-3)
 
 

@@ -77,16 +77,13 @@ def quantize_graph(
     *,
     reduce_range: bool,
     ranges: Path | None = None,
-    round_convolutions: bool = False,
 ) -> None:
     """Write ``prepared`` with the chosen layers as int8.
 
-    Activations U8, weights S8 per channel; results stay float, which saves a rounding and is
-    faster; only an integer convolution needs its result rounded too (``round_convolutions``),
-    without that its weights are merely stored as int8. ``ranges`` keeps the calibration between
-    calls on the same graph.
+    Activations U8, weights S8 per channel. Results of products stay float, which saves a rounding
+    and is faster; a convolution computes in integers only if its result is rounded too.
+    ``ranges`` keeps the calibration between calls on the same graph.
     """
-    floating = ("MatMul", "Gemm") if round_convolutions else WEIGHTED
     metadata = onnx.load(prepared).metadata_props
     quantize_static(
         str(prepared),
@@ -100,7 +97,7 @@ def quantize_graph(
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibration_cache_path=ranges,
-        extra_options={"OpTypesToExcludeOutputQuantization": list(floating)},
+        extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
     )
     model = onnx.load(target)
     helper.set_model_props(model, {item.key: item.value for item in metadata})
