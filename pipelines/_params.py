@@ -15,7 +15,9 @@ class IngestParams:
     def __post_init__(self) -> None:
         if not self.corpora:
             raise ConfigError(
-                "no corpus is named", item="params.yaml: ingest.corpora", mend="for example [builtin]"
+                "no corpus is named",
+                item="params.yaml: ingest.corpora",
+                mend="for example [builtin]",
             )
 
 

@@ -47,7 +47,9 @@ def list_events(args: argparse.Namespace) -> int:
         else:
             body = event.body
             what = " ".join(
-                f"{key}={body[key]}" for key in ("model", "version", "variant", "alias", "passed") if key in body
+                f"{key}={body[key]}"
+                for key in ("model", "version", "variant", "alias", "passed")
+                if key in body
             )
             sys.stdout.write(f"{event.seq:5} {event.at} {event.actor:10} {event.kind:8} {what}\n")
     return 0

@@ -79,9 +79,15 @@ def _add_data_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     add = _command(
         actions, "add", "pipelines.corpus:add", "version a corpus with DVC as immutable shards"
     )
-    add.add_argument("path", metavar="PATH", help="manifest.jsonl folder, LibriSpeech, Common Voice TSV, Kaldi, audio + .txt")
+    add.add_argument(
+        "path",
+        metavar="PATH",
+        help="manifest.jsonl folder, LibriSpeech, Common Voice TSV, Kaldi, audio + .txt",
+    )
     add.add_argument("--name", help="corpus name (default: the folder's name)")
-    add.add_argument("--language", default="en", help="BCP-47 language where the corpus does not say (en)")
+    add.add_argument(
+        "--language", default="en", help="BCP-47 language where the corpus does not say (en)"
+    )
     add.add_argument("--licence", default="", help="licence where the corpus does not say")
     add.add_argument(
         "--consent",
@@ -96,28 +102,48 @@ def _add_data_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _add_pipeline_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
-    run = _command(commands, "run", "pipelines.run:main", "the pipeline (dvc repro) with progress and a summary")
+    run = _command(
+        commands,
+        "run",
+        "pipelines.run:main",
+        "the pipeline (dvc repro) with progress and a summary",
+    )
     run.add_argument("stages", nargs="*", metavar="STAGE", help="stop after these stages")
     run.add_argument("--again", metavar="STAGE", help="run this stage although nothing changed")
     run.add_argument("--json", action="store_true", help="print one JSON object at the end")
     train = _command(
         commands, "train", "pipelines.train:experiment", "a training run outside the pipeline"
     )
-    train.add_argument("--overfit-one-batch", action="store_true", help="the first check of a new corpus: loss must go to zero")
+    train.add_argument(
+        "--overfit-one-batch",
+        action="store_true",
+        help="the first check of a new corpus: loss must go to zero",
+    )
     train.add_argument("--limit-minutes", type=float, metavar="N", help="stop after N minutes")
-    train.add_argument("--steps", type=int, metavar="N", help="train N steps instead of params.yaml's")
-    train.add_argument("--yes", action="store_true", help="start without asking although it is long")
+    train.add_argument(
+        "--steps", type=int, metavar="N", help="train N steps instead of params.yaml's"
+    )
+    train.add_argument(
+        "--yes", action="store_true", help="start without asking although it is long"
+    )
     train.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    demo = _command(commands, "demo", "pipelines.demo:main", "the main job once round on the built-in corpus")
+    demo = _command(
+        commands, "demo", "pipelines.demo:main", "the main job once round on the built-in corpus"
+    )
     demo.add_argument("--recordings", type=int, default=8, help="held-out recordings to send (8)")
 
 
 def _add_model_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
-    transcribe = _command(commands, "transcribe", "pipelines.transcribe:main", "text of audio files")
+    transcribe = _command(
+        commands, "transcribe", "pipelines.transcribe:main", "text of audio files"
+    )
     transcribe.add_argument("files", nargs="+", metavar="FILE")
     transcribe.set_defaults(paths=("files",))
     evaluate = _command(
-        commands, "eval", "pipelines.eval_manifest:main", "WER and CER with intervals, per slice, of any manifest"
+        commands,
+        "eval",
+        "pipelines.eval_manifest:main",
+        "WER and CER with intervals, per slice, of any manifest",
     )
     evaluate.add_argument("manifest", metavar="MANIFEST", help="manifest.jsonl or its folder")
     evaluate.add_argument("--split", default="test", help="train, dev, test or all (test)")
@@ -125,13 +151,30 @@ def _add_model_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     evaluate.add_argument("--greedy", action="store_true", help="without the language model")
     evaluate.set_defaults(paths=("manifest",))
     for parser in (transcribe, evaluate):
-        parser.add_argument("--model", default="auricle@champion", metavar="NAME@ALIAS", help="a registered model, or a bundle folder (auricle@champion)")
+        parser.add_argument(
+            "--model",
+            default="auricle@champion",
+            metavar="NAME@ALIAS",
+            help="a registered model, or a bundle folder (auricle@champion)",
+        )
         parser.add_argument("--json", action="store_true", help="print JSON")
-    lineage = _command(commands, "lineage", "pipelines.trace:main", "from an alias back to shards, checks and commit")
+    lineage = _command(
+        commands,
+        "lineage",
+        "pipelines.trace:main",
+        "from an alias back to shards, checks and commit",
+    )
     lineage.add_argument("model", nargs="?", default="auricle@champion", metavar="MODEL@ALIAS")
     lineage.add_argument("--json", action="store_true", help="print JSON")
-    promote = _command(commands, "promote", "pipelines.promote:main", "move an alias if the gates pass; appends to the ledger")
-    promote.add_argument("--version", type=int, help="model version (default: the newest that the gates passed)")
+    promote = _command(
+        commands,
+        "promote",
+        "pipelines.promote:main",
+        "move an alias if the gates pass; appends to the ledger",
+    )
+    promote.add_argument(
+        "--version", type=int, help="model version (default: the newest that the gates passed)"
+    )
     promote.add_argument("--alias", default="champion")
     promote.add_argument("--actor", default="", help="who decides (default: the login name)")
     promote.add_argument("--json", action="store_true", help="print JSON")
@@ -142,21 +185,43 @@ def _add_model_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         ("verify", "check every record, signature and alias"),
         ("list", "events, newest last"),
     ):
-        action = _command(actions, name, f"pipelines.audit:{'verify' if name == 'verify' else 'list_events'}", summary)
+        action = _command(
+            actions,
+            name,
+            f"pipelines.audit:{'verify' if name == 'verify' else 'list_events'}",
+            summary,
+        )
         action.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
-    up = _command(commands, "up", "pipelines.service_control:up", "start the service and the MLflow UI in the background")
+    up = _command(
+        commands,
+        "up",
+        "pipelines.service_control:up",
+        "start the service and the MLflow UI in the background",
+    )
     up.add_argument("--port", type=int, default=3000)
     up.add_argument("--mlflow-port", type=int, default=5000)
     up.add_argument("--no-mlflow", action="store_true", help="the service only")
     _command(commands, "down", "pipelines.service_control:down", "stop what `up` started")
-    serve = _command(commands, "serve", "pipelines.service_control:serve", "the service in the foreground")
-    serve.add_argument("--model", default="auricle@champion", metavar="NAME@ALIAS", help="a registered model, or a bundle folder")
+    serve = _command(
+        commands, "serve", "pipelines.service_control:serve", "the service in the foreground"
+    )
+    serve.add_argument(
+        "--model",
+        default="auricle@champion",
+        metavar="NAME@ALIAS",
+        help="a registered model, or a bundle folder",
+    )
     serve.add_argument("--port", type=int, default=3000)
     serve.add_argument("--host", default="127.0.0.1", help="loopback unless told otherwise")
-    doctor = _command(commands, "doctor", "pipelines.doctor:main", "what is installed, what is wrong, and the mend")
+    doctor = _command(
+        commands,
+        "doctor",
+        "pipelines.doctor:main",
+        "what is installed, what is wrong, and the mend",
+    )
     doctor.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -164,7 +229,9 @@ def _enter_workspace(args: argparse.Namespace) -> None:
     """Make user paths absolute, then stand in the workspace root, as ``dvc`` does."""
     for name in args.paths:
         value = getattr(args, name)
-        resolved = [str(Path(item).resolve()) for item in ([value] if isinstance(value, str) else value)]
+        resolved = [
+            str(Path(item).resolve()) for item in ([value] if isinstance(value, str) else value)
+        ]
         setattr(args, name, resolved[0] if isinstance(value, str) else resolved)
     model = getattr(args, "model", "")
     if model and "@" not in model:
@@ -178,7 +245,9 @@ def _enter_workspace(args: argparse.Namespace) -> None:
     from governance.errors import ConfigError
 
     raise ConfigError(
-        "no workspace here (params.yaml and dvc.yaml)", item=str(here), mend="cd into a clone of Auricle"
+        "no workspace here (params.yaml and dvc.yaml)",
+        item=str(here),
+        mend="cd into a clone of Auricle",
     )
 
 

@@ -57,7 +57,8 @@ def closures() -> dict[str, set[str]]:
 def module_path(root: Path, name: str) -> Path:
     """File of a dotted module name."""
     path = root.joinpath(*name.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    module = path.with_suffix(".py")
+    return module if module.exists() else path / "__init__.py"  # data/shards is a folder of bytes
 
 
 def statement_digest(path: Path) -> str:
@@ -73,9 +74,9 @@ def _drop_docstring(
     node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef,
 ) -> None:
     first = node.body[0] if node.body else None
-    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-        if isinstance(first.value.value, str):
-            node.body = node.body[1:]
+    text = first.value if isinstance(first, ast.Expr) else None
+    if isinstance(text, ast.Constant) and isinstance(text.value, str):
+        node.body = node.body[1:]
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ def add(args: argparse.Namespace) -> int:
 def _check(name: str, source: Path) -> None:
     if not _NAME.fullmatch(name) or name == "builtin":
         raise ConfigError(
-            "no usable corpus name", item=name, mend="--name with a-z, 0-9, - and _ ('builtin' is taken)"
+            "no usable corpus name",
+            item=name,
+            mend="--name with a-z, 0-9, - and _ ('builtin' is taken)",
         )
     if not source.exists():
         raise AuricleError("there is nothing there", item=str(source), mend="check the path")
@@ -126,5 +128,7 @@ def list_corpora(args: argparse.Namespace) -> int:
             f"{row['speakers']:5} speakers\n"
         )
     if not rows:
-        sys.stdout.write("no corpus yet: `auricle corpus add PATH`, or `make demo` for the built-in\n")
+        sys.stdout.write(
+            "no corpus yet: `auricle corpus add PATH`, or `make demo` for the built-in\n"
+        )
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.audio import load_mono_16k, to_pcm16
-from data.manifest import read_manifest
+from data.manifest import Utterance, read_manifest
 from data.shards import read_member
 from governance.errors import AuricleError
 from governance.records import read_record
@@ -34,12 +34,16 @@ def main(args: argparse.Namespace) -> int:
     summarise(outcome)
     if outcome.failed:
         raise AuricleError(
-            "the stage failed; its message stands above", item=outcome.failed, mend="`auricle doctor`"
+            "the stage failed; its message stands above",
+            item=outcome.failed,
+            mend="`auricle doctor`",
         )
     from pipelines.promote import promote_newest
 
     event = promote_newest(actor="demo")
-    sys.stdout.write(f"\nchampion: {event['model']} version {event['version']} ({event['variant']})\n")
+    sys.stdout.write(
+        f"\nchampion: {event['model']} version {event['version']} ({event['variant']})\n"
+    )
     answers = _serve_and_ask(event, args.recordings)
     _print_answers(answers)
     _print_where(event)
@@ -82,10 +86,10 @@ def ask(url: str, wanted: int) -> list[dict[str, str]]:
 def held_out(wanted: int) -> list[tuple[str, bytes]]:
     """References and FLAC bytes of test recordings, one speaker after the other."""
     test = [row for row in read_manifest(paths.SPLIT) if row.split == "test"]
-    by_speaker: dict[str, list[Any]] = {}
+    by_speaker: dict[str, list[Utterance]] = {}
     for row in sorted(test, key=lambda row: row.utterance_id):
         by_speaker.setdefault(row.speaker, []).append(row)
-    chosen = []
+    chosen: list[Utterance] = []
     while by_speaker and len(chosen) < wanted:
         for speaker in sorted(by_speaker):
             chosen.append(by_speaker[speaker].pop(0))
@@ -120,11 +124,18 @@ def _print_where(event: dict[str, Any]) -> None:
             f"  WER {name:14} {wer['point']:6.1%}  (95 % interval {wer['low']:.1%} to {wer['high']:.1%})\n"
         )
     size = {"fp32": export["bundle_bytes"], "int8": quantize["bundle_bytes"]}
-    write(f"  domain {event['domain']}; sizes: " + ", ".join(f"{k} {v / 1e6:.1f} MB" for k, v in size.items()) + "\n")
+    write(
+        f"  domain {event['domain']}; sizes: "
+        + ", ".join(f"{k} {v / 1e6:.1f} MB" for k, v in size.items())
+        + "\n"
+    )
     write(f"  evaluation report  {paths.EVALUATION_HTML.resolve().as_uri()}\n")
     write(f"  model card         {(paths.REPORTS / 'model_card.html').resolve().as_uri()}\n")
     write("  MLflow UI          http://127.0.0.1:5000  (after `make up`)\n\n")
     sample = Path("data/reports/sample.flac")
     sample.write_bytes(held_out(1)[0][1])
     write("your own file, after `make up`:\n")
-    write("  curl -s http://127.0.0.1:3000/v1/audio/transcriptions -F model=auricle -F file=@data/reports/sample.flac\n")
+    write(
+        "  curl -s http://127.0.0.1:3000/v1/audio/transcriptions "
+        f"-F model=auricle -F file=@{sample}\n"
+    )

@@ -149,9 +149,11 @@ def _workspace() -> Iterator[Finding]:
         mend="" if has_remote else "dvc remote add -d store FOLDER_OR_S3_URL, then dvc push",
     )
     if not LEDGER.exists():
-        yield Finding(level="note", subject="model", detail="nothing promoted yet", mend="make demo")
+        yield Finding(
+            level="note", subject="model", detail="nothing promoted yet", mend="make demo"
+        )
         return
-    from pipelines.audit import check_ledger, champion_line
+    from pipelines.audit import champion_line, check_ledger
 
     report = check_ledger()
     yield Finding(

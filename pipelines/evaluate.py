@@ -71,7 +71,9 @@ def _body(run: StageRun) -> None:
     deaf, _sentence = deaf_baseline(decoding.language_model, dev, test, seed=params.seed)
     write_atomic(paths.REPORTS / "decoder.json", canonical_json(asdict(tuning.config)) + "\n")
     ordered = sorted(results, key=lambda result: (result.decoder != "lm", result.mode != "full"))
-    page = _page(ordered, deaf, checkpoint.history, [item.utterance for item in test], params.players)
+    page = _page(
+        ordered, deaf, checkpoint.history, [item.utterance for item in test], params.players
+    )
     write_atomic(paths.EVALUATION_HTML, page)
     run.parameters = asdict(params)
     run.figures = _figures(results, tuning, deaf)
@@ -153,7 +155,10 @@ def _page(
 
 
 def _charts(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[Chart]:
-    titles = {"loss": ("Training loss", "per label"), "dev_wer": ("WER on dev, greedy", "share of words")}
+    titles = {
+        "loss": ("Training loss", "per label"),
+        "dev_wer": ("WER on dev, greedy", "share of words"),
+    }
     return [
         Chart(
             title=title,

@@ -4,6 +4,7 @@ import json
 
 from data.text import NORMALISER_VERSION
 from features.archive import FeatureArchive
+from features.bundle_config import Training
 from features.decode import DecoderConfig
 from governance.environment import describe
 from governance.params import load
@@ -14,7 +15,7 @@ from pipelines._params import ExportParams
 from pipelines._recognise import load_split
 from pipelines._stage import StageRun, run_stage
 from training.checkpoint import load_model
-from training.export import ExportRequest, Training, export_checkpoint, export_half
+from training.export import ExportRequest, export_checkpoint, export_half
 from training.torch_engine import TorchEngine
 
 _PARITY_RECORDINGS = 12
@@ -58,7 +59,11 @@ def _body(run: StageRun) -> None:
     checkpoint = paths.CHECKPOINT / "model.pt"
     report = export_checkpoint(checkpoint, paths.FP32, request, seed=_SEED)
     half_digest = export_half(paths.FP32, paths.FP16)
-    run.parameters = {"chunk_ms": list(params.chunk_ms), "name": params.name, "domain": params.domain}
+    run.parameters = {
+        "chunk_ms": list(params.chunk_ms),
+        "name": params.name,
+        "domain": params.domain,
+    }
     run.figures = report.figures() | {
         "half_digest": half_digest,
         "domain": params.domain,

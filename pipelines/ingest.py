@@ -35,8 +35,12 @@ def _body(run: StageRun) -> None:
     run.figures = {
         "utterances": len(kept),
         "hours": round(sum(row.duration_s for row in kept) / 3600, 4),
-        "duplicates": sum(bool(row.duplicate_of) for row in marked) + len(rows_before) - len(unique),
-        "shards": {row.shard: file_digest(paths.SHARDS / row.shard) for row in _first_of_shard(kept)},
+        "duplicates": sum(bool(row.duplicate_of) for row in marked)
+        + len(rows_before)
+        - len(unique),
+        "shards": {
+            row.shard: file_digest(paths.SHARDS / row.shard) for row in _first_of_shard(kept)
+        },
         "licences": dict(Counter(row.licence for row in kept)),
         "consent": dict(Counter(", ".join(row.consent) for row in kept)),
         "by_corpus": {name: sum(row.corpus == name for row in kept) for name in params.corpora},

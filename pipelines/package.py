@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from features.bundle import Bundle
-from governance.cards import ModelCard, render_model_card
 from governance.canonical import tree_digest, write_atomic
+from governance.cards import ModelCard, render_model_card
 from governance.gates import Reason, Verdict
 from governance.lineage import VersionFacts, build_chain
 from governance.params import load
@@ -56,7 +56,9 @@ def _body(run: StageRun) -> None:
     records = read_records(paths.REPORTS)
     registry = Registry(paths.MLFLOW_DB, paths.MLFLOW_ARTIFACTS)
     run_id = _run(registry, records)
-    verdicts = {name: read_verdict(value) for name, value in records["gate"].figures["verdicts"].items()}
+    verdicts = {
+        name: read_verdict(value) for name, value in records["gate"].figures["verdicts"].items()
+    }
     chosen = next((name for name in _VARIANTS if verdicts[name].passed), "")
     figures: dict[str, Any] = {"run_id": run_id, "chosen": chosen, "versions": {}, "bentos": {}}
     _log_evidence(registry, run_id, records)

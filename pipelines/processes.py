@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -84,14 +83,20 @@ def wait_ready(url: str, *, timeout_s: float, alive: Callable[[], bool], log: Pa
     """Poll ``url`` until it answers 200; seconds waited. A process that died is reported at once."""
     begin_s = time.monotonic()
     while time.monotonic() - begin_s < timeout_s:
-        with suppress(urllib.error.URLError, ConnectionError, TimeoutError, OSError):
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                if answer.status == 200:
-                    return time.monotonic() - begin_s
+        if _answers(url):
+            return time.monotonic() - begin_s
         if not alive():
             raise AuricleError("it ended before it was ready", item=url, mend=f"read {log}")
         time.sleep(0.1)
     raise AuricleError(f"not ready after {timeout_s:.0f} s", item=url, mend=f"read {log}")
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:  # refused, timed out, or an error status
+        return False
 
 
 def require_free(port: int, *, item: str) -> None:

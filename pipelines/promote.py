@@ -62,7 +62,15 @@ def _promote(package: dict[str, Any], alias: str, actor: str) -> dict[str, Any]:
     body = {
         key: package[key]
         for key in (
-            "model", "version", "variant", "bundle", "bundle_digest", "bento", "run_id", "domain", "records"
+            "model",
+            "version",
+            "variant",
+            "bundle",
+            "bundle_digest",
+            "bento",
+            "run_id",
+            "domain",
+            "records",
         )
     } | {"alias": alias}
     standing = [
@@ -96,7 +104,7 @@ def project(model: str) -> None:
 
     registry = Registry(paths.MLFLOW_DB, paths.MLFLOW_ARTIFACTS)
     actual = registry.aliases(model)
-    wanted = projected_aliases(open_ledger().events()).get(model, {})
+    wanted = projected_aliases(open_ledger().events(), model)
     for alias, version in wanted.items():
         if actual.get(alias) != version:
             registry.set_alias(model, alias, version)
@@ -107,5 +115,5 @@ def _refuse(package: dict[str, Any]) -> None:
     raise GateRefused(
         f"the gates refused: {reasons}",
         item=f"{package['model']} version {package['version']} ({package['variant']})",
-        mend=f"read {paths.report('gate')}, train a better model, or change governance/policy.yaml with a reason",
+        mend=f"read {paths.report('gate')}; train a better model, or change the policy with a reason",
     )

@@ -104,7 +104,11 @@ class _Follower:
             self._headline(self.current)
         elif skipped := _SKIPPED.search(line):
             outcome.unchanged.append(skipped[1])
-        elif self.current and not self.quiet and line.startswith(("  ", "auricle ", "Traceback", "ERROR")):
+        elif (
+            self.current
+            and not self.quiet
+            and line.startswith(("  ", "auricle ", "Traceback", "ERROR"))
+        ):
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
 

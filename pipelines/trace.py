@@ -22,7 +22,9 @@ def main(args: argparse.Namespace) -> int:
         None,
     )
     if event is None:
-        raise AuricleError("the ledger knows no such promotion", item=args.model, mend="auricle promote")
+        raise AuricleError(
+            "the ledger knows no such promotion", item=args.model, mend="auricle promote"
+        )
     body = event.body
     facts = VersionFacts(
         model=body["model"],

@@ -187,7 +187,9 @@ def experiment(args: argparse.Namespace) -> int:
     if args.steps is not None:
         if args.steps < 1:
             raise AuricleError("needs at least one step", item="--steps", mend="for example 200")
-        config = replace(config, steps=args.steps, warmup_steps=min(config.warmup_steps, args.steps))
+        config = replace(
+            config, steps=args.steps, warmup_steps=min(config.warmup_steps, args.steps)
+        )
     for path in (paths.FRAMES / "training.parquet", paths.FEATURES, paths.TOKENS):
         if not path.exists():
             raise AuricleError("not there yet", item=str(path), mend="`auricle run publish`")
@@ -201,7 +203,9 @@ def experiment(args: argparse.Namespace) -> int:
     )
     if minutes > _LONG_MINUTES and not args.yes:
         raise AuricleError(
-            f"this run would take {minutes:.0f} minutes", item="train", mend="--yes, or --limit-minutes N"
+            f"this run would take {minutes:.0f} minutes",
+            item="train",
+            mend="--yes, or --limit-minutes N",
         )
     result = fit(
         config,
@@ -225,7 +229,10 @@ def _conclude(args: argparse.Namespace, result: TrainResult) -> int:
         sys.stdout.write(json.dumps(figures) + "\n")
         return 0
     loss = result.curves.get("loss", [(0, float("nan"))])
-    _say(args, f"loss {loss[0][1]:.3f} -> {loss[-1][1]:.3f}, dev WER {result.dev_wer or 'not measured'}")
+    _say(
+        args,
+        f"loss {loss[0][1]:.3f} -> {loss[-1][1]:.3f}, dev WER {result.dev_wer or 'not measured'}",
+    )
     _say(args, f"checkpoint {result.checkpoint}")
     return 0
 

@@ -24,6 +24,8 @@ def main(args: argparse.Namespace) -> int:
             sys.stdout.write(answer.transcript.model_dump_json() + "\n")
         else:
             label = f"{Path(name).name}: " if len(args.files) > 1 else ""
-            notes = f"  [{', '.join(answer.transcript.warnings)}]" if answer.transcript.warnings else ""
+            notes = (
+                f"  [{', '.join(answer.transcript.warnings)}]" if answer.transcript.warnings else ""
+            )
             sys.stdout.write(f"{label}{answer.transcript.text}{notes}\n")
     return status

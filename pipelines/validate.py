@@ -2,7 +2,8 @@
 
 import shutil
 
-from data.contracts import ContractConfig, validate
+from data.contract_rules import ContractConfig
+from data.contracts import validate
 from data.manifest import read_manifest, write_manifest
 from governance.canonical import canonical_json, write_atomic
 from governance.errors import AuricleError

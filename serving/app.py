@@ -8,6 +8,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from serving import listen_api, logs, openai_api
 from serving.metrics import CONTENT_TYPE
@@ -31,6 +32,7 @@ class Application:
             Route("/v1/models/{model}", openai_api.model, methods=["GET"]),
             Route("/metrics", _metrics, methods=["GET"]),
             WebSocketRoute("/v1/listen", listen_api.listen),
+            WebSocketRoute("/{path:path}", _no_such_socket),
         ]
         handlers: Any = {ApiProblem: _problem, HTTPException: _http_error}
         self._app = Starlette(routes=routes, exception_handlers=handlers)
@@ -62,6 +64,11 @@ class Application:
 async def _metrics(request: Request) -> Response:
     runtime: Runtime = request.app.state.runtime
     return Response(runtime.metrics.exposition(), media_type=CONTENT_TYPE)
+
+
+async def _no_such_socket(websocket: WebSocket) -> None:
+    problem = ApiProblem(404, "No such route.", code=_CODES[404])
+    await websocket.send_denial_response(problem.response({"dg-error": problem.message}))
 
 
 async def _problem(_: Request, error: Exception) -> Response:

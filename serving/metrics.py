@@ -30,7 +30,7 @@ class ServiceMetrics:
             "auricle_requests", "Requests by outcome", ["route", "outcome"], registry=registry
         )
         self.request_seconds = self._histogram("request", "Whole request", ["route"])
-        self._queue = self._histogram("queue", "Waiting for the model", ["mode"])
+        self._queue = self._histogram("queue", "Waiting for a worker or the model", ["mode"])
         self._features = self._histogram("features", "Audio decoding and log-mel", ["mode"])
         self._model = self._histogram("model", "Running the model", ["mode"])
         self._decoding = self._histogram("decoding", "From log-probabilities to words", ["mode"])

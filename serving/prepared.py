@@ -1,7 +1,7 @@
 """A recording on its way through the recogniser, and what its transcript says about the way."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from serving.cutter import Piece
 from serving.front_end import StartState
@@ -37,6 +37,12 @@ class Prepared:
             model=now.model + model,
             decoding=now.decoding + decoding,
         )
+
+    def book_waiting(self, spent_s: float) -> None:
+        """What no step took of the request's time was waiting: for a worker or for the model."""
+        now = self.seconds
+        steps_s = now.features + now.model + now.decoding
+        self.seconds = replace(now, queue=max(0.0, spent_s - steps_s))
 
 
 def normalisation(start: StartState) -> Normalisation:

@@ -98,7 +98,9 @@ class Runtime:
             )
             while pieces := await self.work(recognizer.next_pieces, prepared):
                 await self._pieces(prepared, pieces)
-            total_s = network_s + time.perf_counter() - began
+            spent_s = time.perf_counter() - began
+            prepared.book_waiting(spent_s)
+            total_s = network_s + spent_s
             transcript = recognizer.transcript(prepared, network_s=network_s, total_s=total_s)
         self.metrics.stages("file", prepared.seconds)
         self.metrics.audio_seconds.labels("file").inc(prepared.duration_s)

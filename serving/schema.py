@@ -43,10 +43,10 @@ class ModelFacts(_Frozen):
 
 
 class Timings(_Frozen):
-    """Where the time went, in milliseconds; parts that run side by side may exceed ``total``."""
+    """Where the time went, in milliseconds; a model call's time is divided among its rows."""
 
     network: float = 0.0  # reading the request's body
-    queue: float = 0.0  # waiting for the model
+    queue: float = 0.0  # waiting for a worker or for the model
     features: float = 0.0  # audio decoding, log-mel, normalisation
     model: float = 0.0
     decoding: float = 0.0

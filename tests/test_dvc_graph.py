@@ -68,7 +68,11 @@ def copy(tmp_path: Path) -> Path:
         shutil.copytree(
             ROOT / package,
             tmp_path / package,
-            ignore=lambda folder, names: [n for n in names if not (n.endswith(".py") or (Path(folder) / n).is_dir()) or n == "__pycache__"],
+            ignore=lambda folder, names: [
+                n
+                for n in names
+                if not (n.endswith(".py") or (Path(folder) / n).is_dir()) or n == "__pycache__"
+            ],
         )
     return tmp_path
 

@@ -149,6 +149,13 @@ def test_an_unknown_model_is_404_before_the_upgrade(client: TestClient) -> None:
     assert denied.value.status_code == 404
 
 
+def test_an_unknown_path_is_404_before_the_upgrade(client: TestClient) -> None:
+    with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect("/v2/listen"):
+        pass
+    assert denied.value.status_code == 404
+    assert denied.value.json()["error"]["code"] == "not_found"
+
+
 def test_streams_are_bounded_and_places_come_back(service: tuple[TestClient, Runtime]) -> None:
     client, runtime = service
     slab = runtime.recognizer.engine.slab

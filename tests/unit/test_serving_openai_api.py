@@ -66,6 +66,8 @@ def test_the_three_formats_say_the_same(client: TestClient) -> None:
     assert transcript.model.name == "tiny" and transcript.audio_digest.startswith("sha256:")
     timings = transcript.timings_ms
     assert timings.total >= timings.features > 0 and timings.model > 0 and timings.decoding > 0
+    parts = timings.model_dump()
+    assert parts.pop("total") == pytest.approx(sum(parts.values()), abs=1.0)
     assert all(word.end > word.start >= 0 for word in transcript.words)
     assert transcript.normalisation.state == "cold"
 

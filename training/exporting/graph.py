@@ -150,19 +150,24 @@ def stamp(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
 def name_layers(model: onnx.ModelProto, module: nn.Module) -> None:
     """Name each weighted node after the PyTorch layer whose weight it holds.
 
-    The exporter transposes linear weights and numbers its nodes; the values tell them apart, and
-    equal names in the offline and the stream graph let one decision hold for both.
+    The exporter transposes linear weights and numbers its nodes; the values tell them apart (equal
+    values, as before any training, by their order), and equal names in the offline and the stream
+    graph let one decision hold for both.
     """
-    owners: dict[str, str] = {}
+    owners: dict[str, list[str]] = {}
     for name, parameter in module.named_parameters():
         if name.endswith(".weight"):
             array = parameter.detach().cpu().numpy()
-            owners[_content(array)] = owners[_content(array.T)] = name.removesuffix(".weight")
+            for content in {_content(array), _content(array.T)}:
+                owners.setdefault(content, []).append(name.removesuffix(".weight"))
+    used: set[str] = set()
     values = {item.name: item for item in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in values:
-            owner = owners.get(_content(numpy_helper.to_array(values[node.input[1]])))
-            node.name = owner or node.name
+            content = _content(numpy_helper.to_array(values[node.input[1]]))
+            free = (name for name in owners.get(content, []) if name not in used)
+            node.name = next(free, node.name)
+            used.add(node.name)
 
 
 def _content(array: Any) -> str:
