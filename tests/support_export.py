@@ -21,10 +21,12 @@ from training.model import AcousticModel
 
 TABLE = TokenTable.from_alphabet("abcdefghijklmnopqrstuvwxyz' ")
 CHUNK_FRAMES = 16
+CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d)
 
 
 def tiny_model() -> AcousticModel:
-    """Two layers; logits are stretched, so that outputs are as decided as a trained model's."""
+    """Two layers in no special state: what starts as zero (branches, biases) is set to noise, and
+    logits are stretched, so that outputs are as decided as a trained model's."""
     torch.manual_seed(5)
     model = AcousticModel(
         ModelConfig(
@@ -32,8 +34,15 @@ def tiny_model() -> AcousticModel:
         )
     )
     with torch.no_grad():
-        model.head.weight.mul_(6.0)
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        model.head.weight.mul_(4.0)
     return model.eval()
+
+
+def layer_names(*kinds: type[torch.nn.Module]) -> list[str]:
+    """The tiny model's layers of these kinds."""
+    return [name for name, module in tiny_model().named_modules() if isinstance(module, kinds)]
 
 
 def tiny_norm() -> NormStats:

@@ -93,7 +93,7 @@ class TrainingData:
         """One augmented, normalised and cut version of a recording."""
         config, example = self._config.augment, self._examples[index]
         rng = generator(self._config.seed, step, example.utterance_id, view)
-        speed = float(config.speeds[int(rng.integers(len(config.speeds)))])
+        speed = draw_speed(self._config, step)
         x_TF = self._archive.get(example.utterance_id, speed).astype(np.float32)
         start, end = (int(bound / speed) for bound in self._speech[index])
         keep = cut_silence((start, end), len(x_TF), config, rng)
@@ -119,6 +119,12 @@ class TrainingData:
     def _other(self, rng: np.random.Generator) -> Floats:
         example = self._examples[int(rng.integers(len(self._examples)))]
         return _clean_floats(self._archive, example)
+
+
+def draw_speed(config: TrainConfig, step: int) -> float:
+    """Speed of all recordings of a step: drawn apart they would need more padding."""
+    rng = generator(config.seed, "speed", step)
+    return float(rng.choice(config.augment.speeds))
 
 
 def draw_chunk(config: TrainConfig, step: int) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from governance.errors import ConfigError
 from training.draws import generator
 
-_JITTER = 0.15  # share by which durations are disturbed before sorting: neighbours vary
+_JITTER = 0.08  # share by which durations are disturbed before sorting: neighbours vary
 
 
 class BatchSampler:

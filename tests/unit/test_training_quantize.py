@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from features.bundle import Bundle
 from governance.errors import AuricleError
-from tests.support_export import exported, recordings
+from tests.support_export import CONVOLUTIONS, exported, layer_names, recordings
 from training.onnx_engine import OnnxEngine, metadata, open_session, run_offline
 from training.quantize import QuantizeConfig, QuantizeReport, quantize_bundle
 from training.quantizing.calibration import offline_feeds, stream_feeds
@@ -51,7 +52,7 @@ def test_weights_are_int8_where_they_should_be_and_float_where_not() -> None:
     assert "head" not in report.int8_layers
     assert "encoder.subsampling.first" not in report.int8_layers
     assert "encoder.blocks.0.attention.project_in" in report.int8_layers
-    assert not any("depthwise" in name for name in report.int8_layers)
+    assert len(report.int8_layers) == len(layer_names(torch.nn.Linear, *CONVOLUTIONS)) - 2
     for name in ("offline.onnx", "stream-640.onnx"):
         graph = onnx.load(folder / name).graph
         operators = {node.op_type for node in graph.node}
@@ -126,7 +127,7 @@ def test_preparing_changes_no_output_and_puts_biases_into_gemm(tmp_path: Path) -
     source = exported()[0] / "offline.onnx"
     prepare(source, tmp_path / "prepared.onnx")
     graph = onnx.load(tmp_path / "prepared.onnx")
-    assert [n.op_type for n in layers(graph)].count("Gemm") == 2 * 7 + 1
+    assert [n.op_type for n in layers(graph)].count("Gemm") == len(layer_names(torch.nn.Linear))
     features = recordings(3, seed=6)
     before, after = open_session(source), open_session(tmp_path / "prepared.onnx")
     for one, other in zip(
@@ -157,10 +158,12 @@ def test_compacting_changes_no_output_and_is_smaller(tmp_path: Path) -> None:
 
 def test_depthwise_convolutions_are_candidates_only_when_asked_for() -> None:
     model = onnx.load(exported()[0] / "offline.onnx")
-    without, with_them = candidates(model, depthwise=False), candidates(model, depthwise=True)
-    assert set(with_them) - set(without) == {
-        f"encoder.blocks.{n}.convolution.depthwise" for n in range(2)
-    }
+    before = candidates(model, depthwise=False)
+    node = [node for node in layers(model) if node.op_type == "Conv"][-1]
+    del node.attribute[:]
+    node.attribute.append(onnx.helper.make_attribute("group", 32))
+    assert set(before) - set(candidates(model, depthwise=False)) == {node.name}
+    assert candidates(model, depthwise=True) == before
 
 
 def test_stream_calibration_carries_the_caches_that_fp32_really_had() -> None:

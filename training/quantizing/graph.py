@@ -100,7 +100,8 @@ def quantize_graph(
         extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
     )
     model = onnx.load(target)
-    helper.set_model_props(model, {item.key: item.value for item in metadata})
+    own = {item.key: item.value for item in metadata if not item.key.startswith("onnx.")}
+    helper.set_model_props(model, own)
     onnx.save(model, target)
 
 
