@@ -23,5 +23,5 @@ fi
 py=.venv/bin/python
 "$py" -m uv --version >/dev/null 2>&1 || "$py" -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt uv
 echo "setup: packages of extra '$extra' (dev and train: about 6 GB, one to five minutes)"
-"$py" -m uv pip install --quiet --python "$py" -c deploy/constraints.txt -e ".[$extra]"
+"$py" -m uv pip install --quiet --python "$py" --compile-bytecode -c deploy/constraints.txt -e ".[$extra]"
 echo "setup: done"

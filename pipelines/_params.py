@@ -64,14 +64,6 @@ class ExportParams:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantizeParams:
-    """Calibration of static int8."""
-
-    calibration_utterances: int
-    maximum_word_loss: int  # net words that int8 may lose on dev before layers go back to fp32
-
-
-@dataclass(frozen=True, kw_only=True)
 class BenchmarkParams:
     """How long to measure."""
 

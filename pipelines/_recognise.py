@@ -1,8 +1,10 @@
 """Recordings through a bundle in this process, exactly as the service runs it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from data.manifest import Utterance, read_manifest
+from features.decode import DecoderConfig
 from pipelines import _paths as paths
 from serving.loading import load_recognizer
 from serving.recognizer import AudioRequest, AuricleRecognizer
@@ -16,9 +18,12 @@ def load_split(split: str) -> list[Utterance]:
     return sorted(rows, key=lambda row: row.utterance_id)
 
 
-def open_recognizer(bundle: Path) -> AuricleRecognizer:
-    """Verify and warm a bundle."""
-    return load_recognizer(ServeSettings(bundle_dir=bundle, max_streams=2))
+def open_recognizer(bundle: Path, *, greedy: bool = False) -> AuricleRecognizer:
+    """Verify and warm a bundle; ``greedy`` leaves its language model and lexicon aside."""
+    recognizer = load_recognizer(ServeSettings(bundle_dir=bundle, max_streams=2))
+    if greedy:
+        recognizer.config = replace(recognizer.config, decoder=DecoderConfig(kind="greedy"))
+    return recognizer
 
 
 def text_of(recognizer: AuricleRecognizer, audio: bytes | Path, *, name: str) -> str:

@@ -15,8 +15,9 @@ from features.decode import DecoderConfig
 from features.norm import NormStats
 from features.spec import FeatureSpec
 from features.tokens import TokenTable
-from training.config import ModelConfig
-from training.export import ExportReport, ExportRequest, export_bundle
+from training.checkpoint import Checkpoint, save_checkpoint
+from training.config import AugmentConfig, ModelConfig, TrainConfig
+from training.export import ExportReport, ExportRequest, export_checkpoint
 from training.model import AcousticModel
 
 TABLE = TokenTable.from_alphabet("abcdefghijklmnopqrstuvwxyz' ")
@@ -47,7 +48,7 @@ def layer_names(*kinds: type[torch.nn.Module]) -> list[str]:
 
 def tiny_norm() -> NormStats:
     """Neutral statistics."""
-    return NormStats(mean_F=np.zeros(80, np.float32), std_F=np.ones(80, np.float32), frames=100)
+    return NormStats(mean_F=np.full(80, 0.25, np.float32), std_F=np.ones(80, np.float32), frames=100)
 
 
 def recordings(count: int, *, seed: int, longest: int = 260) -> list[NDArray[np.float32]]:
@@ -62,11 +63,18 @@ def recordings(count: int, *, seed: int, longest: int = 260) -> list[NDArray[np.
 
 @cache
 def exported() -> tuple[Path, ExportReport]:
-    """The fp32 bundle of the tiny model; read only."""
+    """The fp32 bundle of the tiny model, from a checkpoint as training writes it; read only."""
     folder = Path(tempfile.mkdtemp(prefix="auricle-export-"))
-    report = export_bundle(tiny_model(), folder / "fp32", REQUEST, table=TABLE, norm=tiny_norm(),
-                           seed=3)  # fmt: skip
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    model = tiny_model()
+    checkpoint = Checkpoint(
+        step=7,
+        config=TrainConfig(model=model.config, augment=AugmentConfig()),
+        model=model.state_dict(),
+        facts={"tokens": TABLE.to_text(), "norm": tiny_norm().to_json()},
+    )
+    save_checkpoint(folder / "model.pt", checkpoint)
+    report = export_checkpoint(folder / "model.pt", folder / "fp32", REQUEST, seed=3)
     return folder / "fp32", report
 
 

@@ -1,5 +1,6 @@
 """Export: graphs equal PyTorch at lengths and batches they were not traced at; fp16 too."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,7 @@ from tests.support_export import (
     tiny_model,
     tiny_norm,
 )
-from training.checkpoint import Checkpoint, save_checkpoint
-from training.config import AugmentConfig, TrainConfig
-from training.export import export_bundle, export_checkpoint, export_half
+from training.export import export_bundle, export_half
 from training.exporting import graph as graph_module
 from training.exporting.half import half_share
 from training.exporting.parity import ParityError, check_offline, check_stream
@@ -154,8 +153,6 @@ def test_a_graph_of_other_weights_is_not_called_equal() -> None:
 
 
 def test_a_chunk_that_does_not_divide_the_left_context_is_refused_before_any_work() -> None:
-    from dataclasses import replace
-
     for ms in (600, 650, 0):
         with pytest.raises(AuricleError, match=r"export\.chunks_ms.*640"):
             export_bundle(
@@ -165,37 +162,15 @@ def test_a_chunk_that_does_not_divide_the_left_context_is_refused_before_any_wor
     assert not Path("never").exists()
 
 
-def test_a_checkpoint_brings_its_own_tokens_and_statistics(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = tiny_model()
-    norm = tiny_norm()
-    save_checkpoint(
-        tmp_path / "model.pt",
-        Checkpoint(
-            step=7,
-            config=TrainConfig(model=model.config, augment=AugmentConfig()),
-            model=model.state_dict(),
-            facts={"tokens": TABLE.to_text(), "norm": norm.to_json()},
-        ),
-    )
-    files = {name: bundle().path(name) for name in ("offline.onnx", "stream-640.onnx")}
-    traced: list[str] = []
-
-    def traced_before(_model: object, path: Path, **_options: object) -> None:
-        """Tracing takes most of a minute and was tested above: the same graph is put in place."""
-        traced.append(path.name)
-        path.write_bytes(files[path.name].read_bytes())
-
-    monkeypatch.setattr("training.export.export_offline", traced_before)
-    monkeypatch.setattr("training.export.export_stream", traced_before)
-    report = export_checkpoint(tmp_path / "model.pt", tmp_path / "out", REQUEST, seed=1)
-    found = Bundle.load(tmp_path / "out", expected_spec=REQUEST.spec)
-    assert traced == ["offline.onnx", "stream-640.onnx"]
+def test_a_checkpoint_brings_its_own_tokens_and_statistics() -> None:
+    folder, report = exported()
+    found = Bundle.load(folder, expected_spec=REQUEST.spec)
     assert found.bundle_digest == report.bundle_digest
     assert found.token_table() == TABLE and found.has(TOKENS_FILE)
-    assert found.config.norm.std == (1.0,) * 80
-    assert report.figures()["graph_bytes"]["offline.onnx"] > 0
+    assert found.config.norm.mean == (0.25,) * 80
+    assert found.config.chunks[640].chunk_frames == CHUNK_FRAMES
+    sizes = report.figures()["graph_bytes"]
+    assert sizes["offline.onnx"] == found.path("offline.onnx").stat().st_size
 
 
 def test_half_precision_keeps_the_contract_and_stays_close(tmp_path: Path) -> None:

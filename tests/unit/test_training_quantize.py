@@ -128,6 +128,9 @@ def test_preparing_changes_no_output_and_puts_biases_into_gemm(tmp_path: Path) -
     prepare(source, tmp_path / "prepared.onnx")
     graph = onnx.load(tmp_path / "prepared.onnx")
     assert [n.op_type for n in layers(graph)].count("Gemm") == len(layer_names(torch.nn.Linear))
+    products = {node.output[0] for node in layers(graph) if node.op_type == "Gemm"}
+    between = [n for n in graph.graph.node if n.op_type == "Relu" and n.input[0] in products]
+    assert len(between) == 2  # one per feed-forward: nothing stands between its products
     features = recordings(3, seed=6)
     before, after = open_session(source), open_session(tmp_path / "prepared.onnx")
     for one, other in zip(

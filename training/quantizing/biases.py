@@ -1,8 +1,10 @@
 """MatMul and Add become Gemm: only Gemm has an integer kernel that adds a bias.
 
-Measured on AVX2 with 2 M weights: int8 1.3 times faster than fp32 with it, 1.1 without.
+Measured on AVX2 with 2 M weights and no other load: int8 was 1.3 times faster than fp32 with it,
+1.1 times without.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -34,8 +36,8 @@ def fuse_biases(model: onnx.ModelProto) -> int:
         elif node.output[0] not in added:
             nodes.append(node)
     del graph.node[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(_shape_constants(nodes))
+    graph.node.extend(_without_round_trips(nodes))
+    graph.initializer.extend(_shape_constants(graph.node))
     return len(pairs)
 
 
@@ -81,6 +83,27 @@ def _gemm(
         helper.make_node("Gemm", [flat, weight, bias], [product], name),
         helper.make_node("Reshape", [product, f"shape.{outer}"], [result], f"{name}.unflat"),
     ]
+
+
+def _without_round_trips(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Let Relu stand between two flat products: Gemm, unflat, Relu, flat, Gemm loses two nodes.
+
+    The runtime then folds Relu and the rounding of its result into the first integer product.
+    """
+    makers = {name: node for node in nodes for name in node.output}
+    uses = Counter(name for node in nodes for name in node.input)
+    gone: set[str] = set()
+    for flat in nodes:
+        relu = makers.get(flat.input[0]) if flat.name.endswith(".flat") else None
+        unflat = makers.get(relu.input[0]) if relu and relu.op_type == "Relu" else None
+        if relu is None or unflat is None or not unflat.name.endswith(".unflat"):
+            continue
+        if uses[relu.output[0]] == 1 == uses[unflat.output[0]]:
+            gone |= {flat.output[0], unflat.output[0]}
+            relu.input[0] = unflat.input[0]
+            relu.output[0] = flat.output[0]
+    # Relu now makes what `flat` made, so only the two Reshapes go.
+    return [node for node in nodes if node.op_type != "Reshape" or node.output[0] not in gone]
 
 
 def _shape_constants(nodes: Sequence[onnx.NodeProto]) -> list[onnx.TensorProto]:

@@ -1,0 +1,119 @@
+"""Any corpus in any layout through any recogniser: what ``auricle eval`` and the benchmarks share."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.audio import MAX_DURATION_S
+from data.prepare import Job, Prepared, prepare
+from data.scoring import ScoredUtterance, score
+from data.sources.detect import scan
+from data.sources.item import SPLITS, Problem, SourceItem
+from governance.errors import AuricleError
+from training.evaluate import slices_of
+
+Transcribe = Callable[[bytes, str], str]
+"""FLAC bytes and the name that messages call them, to text."""
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenCorpus:
+    """A corpus folder, looked through; nothing is decoded yet."""
+
+    name: str
+    """Name of the folder."""
+    split: str
+    """What was asked for, or ``all`` where the corpus has no splits."""
+    items: tuple[SourceItem, ...]
+    """The recordings of the split whose speakers agreed to evaluation."""
+    problems: tuple[Problem, ...]
+    """Rows that cannot be used."""
+
+    def recordings(self, problems: list[Problem]) -> Iterator[Prepared]:
+        """Decode one by one; what cannot be used goes to ``problems``."""
+        for item in self.items:
+            job = Job(
+                item=item, corpus=self.name, max_duration_s=MAX_DURATION_S, fingerprinted=False
+            )
+            found = prepare(job)
+            if isinstance(found, Problem):
+                problems.append(found)
+            else:
+                yield found
+
+
+@dataclass(kw_only=True)
+class CorpusScore:
+    """Every recording of a corpus, scored."""
+
+    scored: list[ScoredUtterance] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    audio_s: float = 0.0
+    cpu_s: float = 0.0
+    """CPU-seconds of the recogniser: from the file's bytes to the text."""
+
+    @property
+    def refused(self) -> list[Problem]:
+        """The problems that cost a recording and want mending."""
+        return [problem for problem in self.problems if problem.severity == "refused"]
+
+
+def open_corpus(path: Path, split: str) -> OpenCorpus:
+    """Look through a corpus folder, or the folder of a manifest; ``all`` takes every split."""
+    if split not in (*SPLITS, "all"):
+        raise AuricleError(
+            f"there is no split {split!r}", item="--split", mend="train, dev, test or all"
+        )
+    root = path.parent if path.is_file() else path
+    found = scan(root)
+    if split != "all" and not any(item.split for item in found.items):
+        split = "all"  # a folder of recordings: everything in it is there to be evaluated
+    items = [item for item in found.items if split in ("all", item.split)]
+    problems = list(found.problems)
+    for item in items:
+        if "eval" not in item.consent:
+            problems.append(
+                Problem(item=item.origin, message="its consent does not cover evaluation")
+            )
+    return OpenCorpus(
+        name=root.resolve().name,
+        split=split,
+        items=tuple(item for item in items if "eval" in item.consent),
+        problems=tuple(problems),
+    )
+
+
+def score_corpus(
+    corpus: OpenCorpus,
+    transcribe: Transcribe,
+    *,
+    progress: Progress = lambda done, total: None,
+) -> CorpusScore:
+    """Transcribe and score; a recording that fails is named and the good remainder goes on."""
+    result = CorpusScore(problems=list(corpus.problems))
+    for recording in corpus.recordings(result.problems):
+        row = recording.utterance
+        began = time.process_time()
+        try:
+            text = transcribe(recording.flac, row.utterance_id)
+        except AuricleError as error:
+            result.problems.append(
+                Problem(item=row.utterance_id, message=error.message, mend=error.mend or "")
+            )
+            continue
+        result.cpu_s += time.process_time() - began
+        result.audio_s += row.duration_s
+        result.scored.append(
+            score(row.utterance_id, row.speaker, row.normalised_text, text, slices=slices_of(row))
+        )
+        progress(len(result.scored), len(corpus.items))
+    if not result.scored:
+        first = f" ({result.problems[0]})" if result.problems else ""
+        raise AuricleError(
+            f"no usable recording in split {corpus.split!r}{first}",
+            item=corpus.name,
+            mend="another --split, or mend the corpus",
+        )
+    return result

@@ -1,0 +1,107 @@
+"""Operation ``eval``: WER and CER of a bundle on any corpus, with intervals, overall and by slice.
+
+Each recording goes through the recogniser of the service: its front end, its engine, its decoder.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines._champion import resolve
+
+if TYPE_CHECKING:
+    from governance.records import Interval
+    from pipelines._corpus_eval import CorpusScore, OpenCorpus
+    from training.evaluate import EvaluationResult
+
+_SEED = 1
+_SHOWN_PROBLEMS = 20
+_SHOWN_SLICES = 10
+
+
+def main(args: argparse.Namespace) -> int:
+    """Entry of ``auricle eval``; exit status 2 where a recording could not be used."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from pipelines._corpus_eval import open_corpus, score_corpus
+    from pipelines._recognise import open_recognizer, stream_text_of, text_of
+    from training.evaluate import summarise
+
+    corpus = open_corpus(Path(args.manifest), args.split)
+    recognizer = open_recognizer(resolve(args.model), greedy=args.greedy)
+    read = stream_text_of if args.mode == "stream" else text_of
+    console = Console(stderr=True)
+    with Progress(transient=True, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"{corpus.name}: {corpus.split}", total=len(corpus.items))
+        found = score_corpus(
+            corpus,
+            lambda audio, name: read(recognizer, audio, name=name),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    result = summarise(
+        found.scored,
+        engine=f"onnx {recognizer.facts.variant}",
+        mode=args.mode,
+        decoder="greedy" if args.greedy else recognizer.config.decoder.kind,
+        seed=_SEED,
+    )
+    _name_problems(found)
+    tell = _tell_json if args.json else _tell
+    tell(corpus, found, result, recognizer.facts.model_dump())
+    return 2 if found.refused else 0
+
+
+def _name_problems(found: "CorpusScore") -> None:
+    for problem in found.problems[:_SHOWN_PROBLEMS]:
+        sys.stderr.write(f"  {problem}\n")
+    if (more := len(found.problems) - _SHOWN_PROBLEMS) > 0:
+        sys.stderr.write(f"  ... and {more} more (all with --json)\n")
+
+
+def _tell_json(
+    corpus: "OpenCorpus", found: "CorpusScore", result: "EvaluationResult", model: dict[str, Any]
+) -> None:
+    document = {
+        "corpus": corpus.name,
+        "split": corpus.split,
+        "model": model,
+        **result.figures(),
+        "audio_s": round(found.audio_s, 3),
+        "cpu_s_per_audio_s": found.cpu_s / found.audio_s,
+        "problems": [
+            {"item": p.item, "message": p.message, "mend": p.mend, "severity": p.severity}
+            for p in found.problems
+        ],
+    }
+    sys.stdout.write(json.dumps(document) + "\n")
+
+
+def _tell(
+    corpus: "OpenCorpus", found: "CorpusScore", result: "EvaluationResult", model: dict[str, Any]
+) -> None:
+    write = sys.stdout.write
+    errors = result.errors
+    write(
+        f"{model['name']} {model['version']} ({model['variant']}) on {corpus.name}, split "
+        f"{corpus.split}: {result.utterances} recordings, {result.speakers} speakers, "
+        f"{found.audio_s / 60:.1f} minutes; {result.mode}, {result.decoder}\n"
+        f"WER {_percent(result.wer)}: {errors.sub} substituted, {errors.del_} deleted, "
+        f"{errors.ins} inserted of {errors.ref} words\n"
+        f"CER {_percent(result.cer)}\n"
+        f"{found.cpu_s / found.audio_s:.4f} CPU-seconds per second of audio\n"
+    )
+    for name, rows in result.slices.items():
+        for row in rows[:_SHOWN_SLICES]:
+            write(
+                f"  {name:9} {row.value[:28]:28} {_percent(row.wer):32} "
+                f"{row.utterances:5} recordings {row.words:6} words\n"
+            )
+        if len(rows) > _SHOWN_SLICES:
+            write(f"  {name:9} ... {len(rows) - _SHOWN_SLICES} more with --json\n")
+
+
+def _percent(rate: "Interval") -> str:
+    return f"{rate.point:.2%} ({rate.low:.2%} to {rate.high:.2%})"
