@@ -7,25 +7,23 @@ ordering grammar, 13 letters per second at 25 frames/s, each letter one or two f
 confusions, near-certain blanks between, silence at both ends. CPU seconds of one thread.
 """
 
-import argparse
-import datetime
 import math
-import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._report import Page, median_interval, parser, table
 from data.scoring import count_words
 from data.text import ALPHABET
 from features.decode import DecoderConfig, decode
 from features.language_model import ArpaModel, train_witten_bell
 from features.lexicon import Lexicon
 from features.tokens import BLANK, TokenTable
-from governance.environment import describe
 
 FRAME_S = 0.04
 _POLITE = ("can i have", "i would like", "could you make me", "please give me", "i'll take")
@@ -117,7 +115,8 @@ def _spelling(word: str, table: TokenTable) -> list[int]:
     return [*table.encode(word), table.space]
 
 
-def measure(name: str, run: Decoder, corpus: list[tuple[str, Logp]], repeats: int) -> str:
+def measure(name: str, run: Decoder, corpus: list[tuple[str, Logp]], repeats: int) -> list[str]:
+    """A row of the table."""
     seconds = sum(len(logp) for _, logp in corpus) * FRAME_S
     costs = []
     for _ in range(repeats):
@@ -126,74 +125,68 @@ def measure(name: str, run: Decoder, corpus: list[tuple[str, Logp]], repeats: in
         costs.append((time.process_time() - began) / seconds)
     counts = [count_words(text, answer) for (text, _), answer in zip(corpus, answers, strict=True)]
     wer = 100 * sum(c.errors for c in counts) / sum(c.ref for c in counts)
-    return (
-        f"| {name} | {statistics.median(costs):.5f} | {min(costs):.5f}-{max(costs):.5f} "
-        f"| {1 / statistics.median(costs):,.0f} | {wer:.2f} |"
-    )
+    cost = median_interval(costs)
+    return [
+        name, f"{cost.point:.5f}", f"{cost.low:.5f} to {cost.high:.5f}",
+        f"{1 / cost.point:,.0f}", f"{wer:.2f}",
+    ]  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--utterances", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    given = parser.parse_args()
+def main(argv: Sequence[str] = ()) -> int:
+    options = parser(__doc__)
+    options.add_argument("--utterances", type=int, default=100)
+    options.add_argument("--repeats", type=int, default=5)
+    given = options.parse_args(argv)
     rng = np.random.default_rng(7)
-    table = TokenTable.from_alphabet(ALPHABET)
+    table_of_tokens = TokenTable.from_alphabet(ALPHABET)
     training = [sentence(rng) for _ in range(2000)]
     arpa = train_witten_bell(training)
     lm, lexicon = ArpaModel.from_text(arpa), Lexicon.from_sentences(training)
     texts = [sentence(rng) for _ in range(given.utterances)]
-    corpus = [(text, synthetic_logp(text, table, rng)) for text in texts]
+    corpus = [(text, synthetic_logp(text, table_of_tokens, rng)) for text in texts]
     rows = []
     for config in (
         DecoderConfig(kind="greedy"),
-        *(DecoderConfig(beam=beam) for beam in (8,)),
+        DecoderConfig(beam=8),
         *(DecoderConfig(beam=k, alpha=0.8, beta=1.0, lexicon=True) for k in (4, 8, 16, 32)),
     ):
         name = "greedy" if config.kind == "greedy" else f"beam {config.beam}"
         name += ", lexicon + trigram" if config.lexicon else ""
-        rows.append(measure(name, _ours(config, table, lm, lexicon), corpus, given.repeats))
+        rows.append(
+            measure(name, _ours(config, table_of_tokens, lm, lexicon), corpus, given.repeats)
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "lm.arpa"
         path.write_text(arpa, encoding="utf-8")
         for beam in (8, 60):
             config = DecoderConfig(beam=beam, alpha=0.8, beta=1.0, lexicon=True)
-            peer = flashlight(path, table, lexicon, config)
+            peer = flashlight(path, table_of_tokens, lexicon, config)
             name = f"flashlight-text (C++), beam {beam}, lexicon + trigram"
             rows.append(measure(name, peer, corpus, given.repeats))
-    report = _report(rows, corpus, given.repeats)
-    print(report)
-    given.out.mkdir(parents=True, exist_ok=True)
-    today = datetime.date.today().isoformat()
-    (given.out / f"decode-{today}.md").write_text(report, encoding="utf-8")
+    return _page(rows, corpus, given.repeats, argv).write(given.out)
 
 
-def _ours(
-    config: DecoderConfig, table: TokenTable, lm: ArpaModel, lexicon: Lexicon
-) -> Decoder:
+def _ours(config: DecoderConfig, table: TokenTable, lm: ArpaModel, lexicon: Lexicon) -> Decoder:
     return lambda logp_TV: decode(logp_TV, config, table, lm, lexicon).text
 
 
-def _report(rows: list[str], corpus: list[tuple[str, Logp]], repeats: int) -> str:
+def _page(
+    rows: list[list[str]], corpus: list[tuple[str, Logp]], repeats: int, argv: Sequence[str]
+) -> Page:
     seconds = sum(len(logp) for _, logp in corpus) * FRAME_S
     blanks = np.concatenate([np.exp(logp[:, BLANK]) for _, logp in corpus])
-    machine = describe()
-    return "\n".join([
-        f"# Decoding cost, {datetime.date.today().isoformat()}",
-        "",
-        f"`python -m benchmarks.decode`: {len(corpus)} synthetic utterances, {seconds:.0f} s, "
-        f"{100 * (blanks <= 0.999).mean():.0f} % of frames busy; {repeats} runs, one thread, "
-        "median and range.",
-        "",
-        "| decoder | CPU-s per audio-s | range | x real time | WER % |",
-        "|---|---|---|---|---|",
-        *rows,
-        "",
-        *(f"- {key}: {value}" for key, value in sorted(machine.items())),
-        "",
-    ])
+    header = ("decoder", "CPU-s per audio-s", "95 % interval", "x real time", "WER %")
+    return Page(
+        name="decode",
+        title="Decoding cost",
+        arguments=argv,
+        notes=[
+            f"{len(corpus)} synthetic utterances, {seconds:.0f} s, "
+            f"{100 * (blanks <= 0.999).mean():.0f} % of frames busy; {repeats} runs, one thread"
+        ],
+        sections=[("Ours beside the peer, same log-probabilities", table(header, rows))],
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

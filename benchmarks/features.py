@@ -7,24 +7,21 @@ not count, though sharing a core's caches with neighbours does). The three take 
 all meet the same neighbours. The exit status is 1 if ours misses the bar.
 """
 
-import argparse
-import datetime
-import os
-import statistics
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._report import Page, above, median_interval, parser, table
 from features.fbank import StreamingFbank, log_mel
 from features.spec import FeatureSpec
-from governance.environment import describe
 
 AUDIO_S = 60
 BAR = 2_000
+OURS = "auricle, whole file"
 STREAM_CHUNKS_MS = (640, 100, 20)
 SPEC = FeatureSpec()
 Task = Callable[[], object]
@@ -97,61 +94,44 @@ def measure(tasks: dict[str, Task], repeats: int) -> dict[str, list[float]]:
     return speeds
 
 
-def median_interval(values: list[float]) -> tuple[float, float, float]:
-    """Median with its 95 % bootstrap interval."""
-    generator = np.random.default_rng(0)
-    draws = generator.choice(values, (2000, len(values)))
-    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
-    return float(low), statistics.median(values), float(high)
-
-
-def report(speeds: dict[str, list[float]], repeats: int) -> tuple[str, bool]:
-    """The Markdown page, and whether the bar is met."""
-    machine = describe()
-    ours = median_interval(speeds["auricle, whole file"])
-    met = ours[1] >= BAR
-    lines = [
-        f"# Front-end speed, {datetime.date.today():%Y-%m-%d}",
-        "",
-        f"- machine: {machine['cpu']}, {machine['cores']} cores ({machine['cpu_flags']}), "
-        f"load {os.getloadavg()[0]:.1f}; Python {machine['python']}, NumPy {np.__version__}",
-        f"- commit: {machine['git_commit'][:12]}"
-        + (" with changes" if machine["git_dirty"] == "true" else ""),
-        f"- command: `python -m benchmarks.features --repeats {repeats}`",
-        f"- {AUDIO_S} s of audio, one thread, {SPEC.mel_bins} mel bins, equal settings; "
-        f"front end {SPEC.fingerprint()}",
-        "",
-        "| front end | x real time per CPU-second: median | 95 % interval | best |",
-        "|---|---:|---:|---:|",
-    ]
-    for name, values in speeds.items():
-        low, middle, high = median_interval(values)
-        lines.append(f"| {name} | {middle:,.0f} | {low:,.0f} to {high:,.0f} | {max(values):,.0f} |")
-    lines += ["", f"Bar: at least {BAR:,} for the whole file: **{'met' if met else 'MISSED'}**."]
-    return "\n".join(lines) + "\n", met
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=21)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    options = parser.parse_args()
-    samples_T = make_audio(AUDIO_S, seed=0)
-    tasks: dict[str, Task] = {"auricle, whole file": lambda: log_mel(samples_T, SPEC)}
-    for chunk_ms in STREAM_CHUNKS_MS:
-        tasks[f"auricle, stream in {chunk_ms} ms chunks"] = lambda ms=chunk_ms: stream(
-            samples_T, ms
+def page_of(speeds: dict[str, list[float]], argv: Sequence[str]) -> Page:
+    """The page: ours beside the peers'."""
+    rows = [
+        (
+            name,
+            *(f"{value:,.0f}" for value in (found.point, found.low, found.high)),
+            f"{max(values):,.0f}",
         )
+        for name, values in speeds.items()
+        for found in (median_interval(values),)
+    ]
+    header = ("front end", "x real time per CPU-second: median", "from", "to", "best")
+    return Page(
+        name="features",
+        title="Front-end speed",
+        arguments=argv,
+        notes=[
+            f"{AUDIO_S} s of audio, one thread, {SPEC.mel_bins} mel bins, equal settings; front end "
+            f"{SPEC.fingerprint()}; NumPy {np.__version__}"
+        ],
+        bars=[above("whole file, per CPU-second", BAR, median_interval(speeds[OURS]), "x")],
+        sections=[("Ours beside the peers", table(header, rows))],
+    )
+
+
+def main(argv: Sequence[str] = ()) -> int:
+    options = parser(__doc__)
+    options.add_argument("--repeats", type=int, default=21)
+    given = options.parse_args(argv)
+    samples_T = make_audio(AUDIO_S, seed=0)
+    tasks: dict[str, Task] = {OURS: lambda: log_mel(samples_T, SPEC)}
+    for chunk_ms in STREAM_CHUNKS_MS:
+        name = f"auricle, stream in {chunk_ms} ms chunks"
+        tasks[name] = partial(stream, samples_T, chunk_ms)
     tasks["torchaudio compliance.kaldi.fbank"] = torchaudio_task(samples_T)
     tasks["kaldi-native-fbank"] = kaldi_native_task(samples_T)
-    page, met = report(measure(tasks, options.repeats), options.repeats)
-    print(page)
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"features-{datetime.date.today():%Y-%m-%d}.md"
-    path.write_text(page)
-    print(f"written to {path}")
-    return 0 if met else 1
+    return page_of(measure(tasks, given.repeats), argv).write(given.out)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -3,19 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from data.manifest import Utterance, read_manifest
 from features.decode import DecoderConfig
-from pipelines import _paths as paths
 from serving.loading import load_recognizer
 from serving.recognizer import AudioRequest, AuricleRecognizer
 from serving.settings import ServeSettings
 from serving.streams import StreamRequest
-
-
-def load_split(split: str) -> list[Utterance]:
-    """The utterances of one split, in the order of their ids."""
-    rows = [row for row in read_manifest(paths.SPLIT) if row.split == split]
-    return sorted(rows, key=lambda row: row.utterance_id)
 
 
 def open_recognizer(bundle: Path, *, greedy: bool = False) -> AuricleRecognizer:

@@ -8,7 +8,7 @@ from governance.params import load
 from pipelines import _paths as paths
 from pipelines._evaluation import items_of
 from pipelines._params import BenchmarkParams
-from pipelines._recognise import load_split
+from pipelines._splits import load_split
 from pipelines._stage import StageRun, progress_line, run_stage
 from training.benchmark import measure_variants
 

@@ -13,7 +13,7 @@ from governance.params import load
 from governance.records import read_record
 from pipelines import _paths as paths
 from pipelines._evaluation import items_of, load_decoding
-from pipelines._recognise import load_split
+from pipelines._splits import load_split
 from pipelines._stage import StageRun, run_stage
 from training.baselines import deaf_baseline
 from training.checkpoint import load_model

@@ -12,7 +12,7 @@ from governance.records import read_record
 from pipelines import _paths as paths
 from pipelines._evaluation import items_of
 from pipelines._params import ExportParams
-from pipelines._recognise import load_split
+from pipelines._splits import load_split
 from pipelines._stage import StageRun, run_stage
 from training.checkpoint import load_model
 from training.export import ExportRequest, export_checkpoint, export_half

@@ -14,7 +14,8 @@ from governance.records import read_record
 from pipelines import _paths as paths
 from pipelines._champion import promotion
 from pipelines._params import GateParams
-from pipelines._recognise import load_split, open_recognizer, text_of
+from pipelines._recognise import open_recognizer, text_of
+from pipelines._splits import load_split
 from pipelines._stage import StageRun, run_stage
 
 _SEED = 1

@@ -7,7 +7,7 @@ from features.bundle import Bundle
 from governance.params import load
 from pipelines import _paths as paths
 from pipelines._evaluation import items_of, load_decoding
-from pipelines._recognise import load_split
+from pipelines._splits import load_split
 from pipelines._stage import StageRun, progress_line, run_stage
 from training.evaluate import acoustic_pass, compare, decode_all, score_items, summarise
 from training.onnx_engine import OnnxEngine
