@@ -100,7 +100,7 @@ class Page:
         """The page as Markdown."""
         machine = describe(ROOT)
         dirty = " with changes" if machine["git_dirty"] == "true" else ""
-        command = shlex.join(["python", "-m", f"benchmarks.{self.name}", *self.arguments])
+        command = shlex.join(["python", "-m", f"benchmarks.{self.name}", *_told(self.arguments)])
         lines = [
             f"# {self.title}, {datetime.date.today().isoformat()}",
             "",
@@ -127,6 +127,15 @@ class Page:
         path.write_text(self.text(), encoding="utf-8")
         print(f"written to {path}")
         return self.status
+
+
+def _told(arguments: Sequence[str]) -> list[str]:
+    """The arguments that matter to a reader: where the page went is this machine's affair."""
+    told = list(arguments)
+    if "--out" in told:
+        at = told.index("--out")
+        del told[at : at + 2]
+    return told
 
 
 def not_run(name: str, reason: str) -> int:

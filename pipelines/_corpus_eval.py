@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from data.audio import MAX_DURATION_S
 from data.prepare import Job, Prepared, prepare
@@ -11,8 +12,11 @@ from data.scoring import ScoredUtterance, score
 from data.sources.detect import scan
 from data.sources.item import SPLITS, Problem, SourceItem
 from governance.errors import AuricleError
-from training.evaluate import slices_of
+from pipelines._recognise import open_recognizer, stream_text_of, text_of
+from serving.schema import ModelFacts
+from training.evaluate import EvaluationResult, slices_of, summarise
 
+_SEED = 1
 Transcribe = Callable[[bytes, str], str]
 """FLAC bytes and the name that messages call them, to text."""
 Progress = Callable[[int, int], None]
@@ -117,3 +121,42 @@ def score_corpus(
             mend="another --split, or mend the corpus",
         )
     return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleEvaluation:
+    """A bundle on a corpus."""
+
+    model: ModelFacts
+    """Which bundle."""
+    found: CorpusScore
+    """Every recording, and what was wrong."""
+    result: EvaluationResult
+    """Rates, intervals, slices."""
+
+
+def evaluate_bundle(
+    folder: Path,
+    corpus: OpenCorpus,
+    *,
+    mode: Literal["file", "stream"],
+    greedy: bool,
+    progress: Progress = lambda done, total: None,
+) -> BundleEvaluation:
+    """A corpus through a bundle as the service runs it."""
+    recognizer = open_recognizer(folder, greedy=greedy)
+    read = stream_text_of if mode == "stream" else text_of
+    found = score_corpus(
+        corpus, lambda audio, name: read(recognizer, audio, name=name), progress=progress
+    )
+    return BundleEvaluation(
+        model=recognizer.facts,
+        found=found,
+        result=summarise(
+            found.scored,
+            engine=f"onnx {recognizer.facts.variant}",
+            mode=mode,
+            decoder="greedy" if greedy else recognizer.config.decoder.kind,
+            seed=_SEED,
+        ),
+    )

@@ -7,8 +7,10 @@ Exit status: 0 done, 1 a defect in Auricle, 2 something the user can mend, 3 a g
 import argparse
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 EXIT_DEFECT, EXIT_USER, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -27,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _enter_workspace(args)
         module, function = args.target.split(":")
-        status: int = getattr(importlib.import_module(module), function)(args)
+        with _stopped_like_ctrl_c():
+            status: int = getattr(importlib.import_module(module), function)(args)
     except GateRefused as error:
         sys.stderr.write(f"auricle: {error}\n")
         return EXIT_REFUSED
@@ -44,6 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status
+
+
+@contextmanager
+def _stopped_like_ctrl_c() -> Iterator[None]:
+    """``kill`` and a closed terminal unwind as Ctrl-C does: child processes are ended, not orphaned."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def build_parser() -> argparse.ArgumentParser:

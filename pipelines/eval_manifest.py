@@ -7,16 +7,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines._champion import resolve
 
 if TYPE_CHECKING:
     from governance.records import Interval
-    from pipelines._corpus_eval import CorpusScore, OpenCorpus
-    from training.evaluate import EvaluationResult
+    from pipelines._corpus_eval import BundleEvaluation, CorpusScore, OpenCorpus
 
-_SEED = 1
 _SHOWN_PROBLEMS = 20
 _SHOWN_SLICES = 10
 
@@ -26,32 +24,23 @@ def main(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from pipelines._corpus_eval import open_corpus, score_corpus
-    from pipelines._recognise import open_recognizer, stream_text_of, text_of
-    from training.evaluate import summarise
+    from pipelines._corpus_eval import evaluate_bundle, open_corpus
 
     corpus = open_corpus(Path(args.manifest), args.split)
-    recognizer = open_recognizer(resolve(args.model), greedy=args.greedy)
-    read = stream_text_of if args.mode == "stream" else text_of
+    folder = resolve(args.model)
     console = Console(stderr=True)
     with Progress(transient=True, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"{corpus.name}: {corpus.split}", total=len(corpus.items))
-        found = score_corpus(
+        evaluation = evaluate_bundle(
+            folder,
             corpus,
-            lambda audio, name: read(recognizer, audio, name=name),
+            mode=args.mode,
+            greedy=args.greedy,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    result = summarise(
-        found.scored,
-        engine=f"onnx {recognizer.facts.variant}",
-        mode=args.mode,
-        decoder="greedy" if args.greedy else recognizer.config.decoder.kind,
-        seed=_SEED,
-    )
-    _name_problems(found)
-    tell = _tell_json if args.json else _tell
-    tell(corpus, found, result, recognizer.facts.model_dump())
-    return 2 if found.refused else 0
+    _name_problems(evaluation.found)
+    (_tell_json if args.json else _tell)(corpus, evaluation)
+    return 2 if evaluation.found.refused else 0
 
 
 def _name_problems(found: "CorpusScore") -> None:
@@ -61,14 +50,13 @@ def _name_problems(found: "CorpusScore") -> None:
         sys.stderr.write(f"  ... and {more} more (all with --json)\n")
 
 
-def _tell_json(
-    corpus: "OpenCorpus", found: "CorpusScore", result: "EvaluationResult", model: dict[str, Any]
-) -> None:
+def _tell_json(corpus: "OpenCorpus", evaluation: "BundleEvaluation") -> None:
+    found = evaluation.found
     document = {
         "corpus": corpus.name,
         "split": corpus.split,
-        "model": model,
-        **result.figures(),
+        "model": evaluation.model.model_dump(),
+        **evaluation.result.figures(),
         "audio_s": round(found.audio_s, 3),
         "cpu_s_per_audio_s": found.cpu_s / found.audio_s,
         "problems": [
@@ -79,13 +67,12 @@ def _tell_json(
     sys.stdout.write(json.dumps(document) + "\n")
 
 
-def _tell(
-    corpus: "OpenCorpus", found: "CorpusScore", result: "EvaluationResult", model: dict[str, Any]
-) -> None:
+def _tell(corpus: "OpenCorpus", evaluation: "BundleEvaluation") -> None:
     write = sys.stdout.write
+    model, found, result = evaluation.model, evaluation.found, evaluation.result
     errors = result.errors
     write(
-        f"{model['name']} {model['version']} ({model['variant']}) on {corpus.name}, split "
+        f"{model.name} {model.version} ({model.variant}) on {corpus.name}, split "
         f"{corpus.split}: {result.utterances} recordings, {result.speakers} speakers, "
         f"{found.audio_s / 60:.1f} minutes; {result.mode}, {result.decoder}\n"
         f"WER {_percent(result.wer)}: {errors.sub} substituted, {errors.del_} deleted, "

@@ -15,6 +15,8 @@ from pipelines.processes import end_group
 
 _RUNNING = re.compile(r"Running stage '([^']+)'")
 _SKIPPED = re.compile(r"Stage '([^']+)' (?:didn't change|is cached)")
+_EXITED = re.compile(r"ERROR: .* exited with (\d+)$")
+_DEFECT, _MENDABLE = 1, 2  # a stage's own exit status 2 is its user's to mend (pipelines/_stage.py)
 
 
 @dataclass
@@ -24,6 +26,7 @@ class Outcome:
     ran: dict[str, float] = field(default_factory=dict)
     unchanged: list[str] = field(default_factory=list)
     failed: str = ""
+    status: int = 0  # exit status of the whole
 
 
 def main(args: argparse.Namespace) -> int:
@@ -37,13 +40,13 @@ def main(args: argparse.Namespace) -> int:
     if args.again:
         first = reproduce(["--force", "--single-item", args.again], quiet=args.json)
         if first.failed:
-            return 1
+            return first.status
     outcome = reproduce(args.stages, quiet=args.json)
     if args.json:
         sys.stdout.write(json.dumps(outcome.__dict__) + "\n")
     else:
         summarise(outcome)
-    return 1 if outcome.failed else 0
+    return outcome.status
 
 
 def reproduce(stages: list[str] | None = None, *, quiet: bool = False) -> Outcome:
@@ -67,11 +70,12 @@ def reproduce(stages: list[str] | None = None, *, quiet: bool = False) -> Outcom
     except BaseException:
         end_group(process.pid)
         raise
-    follower.close(outcome)
     if status != 0:
         outcome.failed = follower.current or "dvc"
+        outcome.status = _MENDABLE if follower.exited == _MENDABLE else _DEFECT
         if not follower.current or quiet:
             sys.stderr.write("\n".join(follower.tail) + "\n")
+    follower.close(outcome)
     return outcome
 
 
@@ -94,7 +98,9 @@ class _Follower:
         self.quiet = quiet
         self.current = ""
         self.tail: list[str] = []
+        self.exited = 0  # exit status of the stage that failed
         self._begin_s = 0.0
+        self._crashed = False
 
     def take(self, line: str, outcome: Outcome) -> None:
         self.tail = [*self.tail[-14:], line]
@@ -104,13 +110,16 @@ class _Follower:
             self._headline(self.current)
         elif skipped := _SKIPPED.search(line):
             outcome.unchanged.append(skipped[1])
-        elif (
-            self.current
-            and not self.quiet
-            and line.startswith(("  ", "auricle ", "Traceback", "ERROR"))
-        ):
+        elif self.current and not self.quiet and self._is_for_people(line):
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
+        if exited := _EXITED.search(line):
+            self.exited = int(exited[1])
+
+    def _is_for_people(self, line: str) -> bool:
+        """The stages' own lines, and from a traceback on everything."""
+        self._crashed = self._crashed or line.startswith("Traceback")
+        return self._crashed or line.startswith(("  ", "auricle ", "ERROR"))
 
     def close(self, outcome: Outcome) -> None:
         if self.current:
