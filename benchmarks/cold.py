@@ -53,7 +53,8 @@ def main(argv: Sequence[str] = ()) -> int:
 
 def _help(page: Page, repeats: int) -> None:
     """``auricle --help`` as a new process, interpreter start included."""
-    seconds, bare = [], []
+    seconds: list[float] = []
+    bare: list[float] = []
     for _ in range(repeats + 1):
         for command, into in (
             (["-m", "pipelines.cli", "--help"], seconds),

@@ -64,7 +64,11 @@ def prepare(job: Job) -> Prepared | Problem:
             item=item.origin, message=f"{item.path.name}: {error.message}", mend=error.mend or ""
         )
     except OSError as error:
-        return Problem(item=item.origin, message=f"{item.path.name}: cannot be read ({error})")
+        return Problem(
+            item=item.origin,
+            message=f"{item.path.name}: cannot be read ({error})",
+            mend="check the disk and the file's permissions",
+        )
 
 
 def prepare_all(jobs: Iterable[Job], *, workers: int) -> Iterator[Prepared | Problem]:

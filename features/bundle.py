@@ -81,8 +81,11 @@ class Bundle:
 
     def language_model(self) -> ArpaModel | None:
         """The n-gram model, where the bundle has one."""
-        return ArpaModel.load(self.path(LANGUAGE_MODEL_FILE)) if LANGUAGE_MODEL_FILE in self.files \
+        return (
+            ArpaModel.load(self.path(LANGUAGE_MODEL_FILE))
+            if LANGUAGE_MODEL_FILE in self.files
             else None
+        )
 
     def lexicon(self) -> Lexicon | None:
         """The closed vocabulary, where the bundle has one."""
@@ -118,7 +121,8 @@ def _document(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleError(
-            "not a model bundle, the file is missing", item=str(path),
+            "not a model bundle, the file is missing",
+            item=str(path),
             mend="give the folder that the export, quantize or package stage wrote",
         ) from None
     except ValueError as error:
@@ -127,7 +131,8 @@ def _document(path: Path) -> dict[str, Any]:
         raise BundleError("is not a JSON object", item=str(path))
     if (schema := document.get("bundle_schema")) != BUNDLE_SCHEMA:
         raise BundleError(
-            f"bundle_schema is {schema!r}, this version reads {BUNDLE_SCHEMA}", item=str(path),
+            f"bundle_schema is {schema!r}, this version reads {BUNDLE_SCHEMA}",
+            item=str(path),
             mend="export the model again, or use the release that wrote it",
         )
     return document
@@ -163,9 +168,15 @@ def _check_tokens(config: BundleConfig, tokens: Path, *, item: str) -> None:
 
 def _verify(path: Path, expected: str) -> None:
     if not path.is_file():
-        raise BundleError("file of the bundle is missing", item=str(path),
-                          mend="fetch the bundle again (dvc pull, or repeat the export)")
+        raise BundleError(
+            "file of the bundle is missing",
+            item=str(path),
+            mend="fetch the bundle again (dvc pull, or repeat the export)",
+        )
     found = file_digest(path)
     if found != expected:
-        raise TamperError(f"digest is {found}, bundle.json says {expected}", item=str(path),
-                          mend="fetch the bundle again; never edit a file of a bundle")
+        raise TamperError(
+            f"digest is {found}, bundle.json says {expected}",
+            item=str(path),
+            mend="fetch the bundle again; never edit a file of a bundle",
+        )

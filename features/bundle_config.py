@@ -24,6 +24,9 @@ _T = TypeVar("_T")
 class BundleError(ConfigError):
     """A model bundle that is incomplete or says something unusable."""
 
+    def __init__(self, message: str, *, item: str | None = None, mend: str | None = None) -> None:
+        super().__init__(message, item=item, mend=mend or "export the model again")
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderDims:
@@ -159,7 +162,8 @@ def _guarded(make: Callable[[], _T], item: str) -> _T:
         where = f"{item}: {error.item}" if error.item and item not in error.item else error.item
         raise BundleError(error.message, item=where or item, mend=error.mend) from None
     except AuricleError as error:
-        raise BundleError(str(error), item=item) from None
+        where = f"{item}: {error.item}" if error.item else item
+        raise BundleError(error.message, item=where, mend=error.mend) from None
 
 
 def _convert(kind: Any, value: object, item: str) -> Any:
@@ -171,8 +175,10 @@ def _convert(kind: Any, value: object, item: str) -> Any:
     if origin is tuple and isinstance(value, list):
         return tuple(_convert(get_args(kind)[0], member, item) for member in value)
     if origin is Mapping and isinstance(value, Mapping):
-        return {_milliseconds(key, item): _convert(get_args(kind)[1], member, f"{item}.{key}")
-                for key, member in value.items()}
+        return {
+            _milliseconds(key, item): _convert(get_args(kind)[1], member, f"{item}.{key}")
+            for key, member in value.items()
+        }
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

@@ -29,12 +29,10 @@ def text_of(recognizer: AuricleRecognizer, audio: bytes | Path, *, name: str) ->
 
 def stream_text_of(recognizer: AuricleRecognizer, audio: bytes | Path, *, name: str) -> str:
     """Transcript of one recording sent as a live stream of 16 kHz PCM."""
-    import numpy as np
-
-    from data.audio import load_mono_16k
+    from data.audio import load_mono_16k, to_pcm16
 
     samples_T = load_mono_16k(audio, name=name)
-    pcm = (np.clip(samples_T, -1, 1) * 32767).astype("<i2").tobytes()
+    pcm = to_pcm16(samples_T[:, None]).astype("<i2").tobytes()
     stream = recognizer.open_stream(StreamRequest())
     events = [*stream.accept(pcm), *stream.finalize()]
     return " ".join(event.text for event in events if event.is_final and event.text)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 
 from governance.ledger import VerifyReport
-from governance.projection import differences
+from governance.projection import Difference, differences
 from pipelines import _paths as paths
 from pipelines._champion import open_ledger
 
@@ -14,15 +14,16 @@ from pipelines._champion import open_ledger
 def verify(args: argparse.Namespace) -> int:
     """Entry of ``auricle audit verify``: exit status 2 when something does not match."""
     report = check_ledger()
-    drift = [str(item) for item in alias_differences()]
+    drift = alias_differences() if report.ok else []  # a ledger that lies says nothing on aliases
     if args.json:
-        sys.stdout.write(json.dumps(asdict(report) | {"aliases": drift}) + "\n")
+        names = [str(item) for item in drift]
+        sys.stdout.write(json.dumps(asdict(report) | {"aliases": names}) + "\n")
     else:
         _print(report, drift)
     return 0 if report.ok and not drift else 2
 
 
-def _print(report: VerifyReport, drift: list[str]) -> None:
+def _print(report: VerifyReport, drift: list[Difference]) -> None:
     if report.ok:
         sys.stdout.write(
             f"ledger: {report.events} events, chain and {report.checkpoints} signed checkpoints match; "
@@ -33,8 +34,9 @@ def _print(report: VerifyReport, drift: list[str]) -> None:
         sys.stdout.write(
             f"ledger: TAMPERED, {where}{report.reason}. Mend: restore {paths.LEDGER} from backup\n"
         )
-    for line in drift:
-        sys.stdout.write(f"alias: {line}. Mend: auricle promote\n")
+    for item in drift:
+        again = f"auricle promote --version {item.expected} --alias {item.alias}"
+        sys.stdout.write(f"alias: {item}. Mend: {again if item.expected else item.mend}\n")
     if report.ok and not drift:
         sys.stdout.write("aliases: MLflow agrees with the ledger\n")
 
@@ -60,7 +62,7 @@ def check_ledger() -> VerifyReport:
     return open_ledger().verify()
 
 
-def alias_differences() -> list[object]:
+def alias_differences() -> list[Difference]:
     """Where MLflow's aliases differ from the ledger; nothing without an MLflow store."""
     if not paths.MLFLOW_DB.exists():
         return []
@@ -68,7 +70,7 @@ def alias_differences() -> list[object]:
 
     registry = Registry(paths.MLFLOW_DB, paths.MLFLOW_ARTIFACTS)
     actual = registry.aliases(paths.MODEL_NAME)
-    return list(differences(open_ledger().events(), paths.MODEL_NAME, actual))
+    return differences(open_ledger().events(), paths.MODEL_NAME, actual)
 
 
 def champion_line() -> str:

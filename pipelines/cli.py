@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module, function = args.target.split(":")
         with _stopped_like_ctrl_c():
             status: int = getattr(importlib.import_module(module), function)(args)
+            sys.stdout.flush()  # here, where a reader that went away is expected
     except GateRefused as error:
         sys.stderr.write(f"auricle: {error}\n")
         return EXIT_REFUSED
@@ -58,7 +59,7 @@ def _stopped_like_ctrl_c() -> Iterator[None]:
         yield
     finally:
         for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -152,7 +153,7 @@ def _add_model_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     transcribe = _command(
         commands, "transcribe", "pipelines.transcribe:main", "text of audio files"
     )
-    transcribe.add_argument("files", nargs="+", metavar="FILE")
+    transcribe.add_argument("files", nargs="+", metavar="FILE", help="audio in any format")
     transcribe.set_defaults(paths=("files",))
     evaluate = _command(
         commands,
@@ -162,7 +163,9 @@ def _add_model_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     evaluate.add_argument("manifest", metavar="MANIFEST", help="manifest.jsonl or its folder")
     evaluate.add_argument("--split", default="test", help="train, dev, test or all (test)")
-    evaluate.add_argument("--mode", choices=("file", "stream"), default="file")
+    evaluate.add_argument(
+        "--mode", choices=("file", "stream"), default="file", help="how it is recognised (file)"
+    )
     evaluate.add_argument("--greedy", action="store_true", help="without the language model")
     evaluate.set_defaults(paths=("manifest",))
     for parser in (transcribe, evaluate):
@@ -179,7 +182,13 @@ def _add_model_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         "pipelines.trace:main",
         "from an alias back to shards, checks and commit",
     )
-    lineage.add_argument("model", nargs="?", default="auricle@champion", metavar="MODEL@ALIAS")
+    lineage.add_argument(
+        "model",
+        nargs="?",
+        default="auricle@champion",
+        metavar="MODEL@ALIAS",
+        help="a promoted model (auricle@champion)",
+    )
     lineage.add_argument("--json", action="store_true", help="print JSON")
     promote = _command(
         commands,
@@ -190,7 +199,7 @@ def _add_model_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     promote.add_argument(
         "--version", type=int, help="model version (default: the newest that the gates passed)"
     )
-    promote.add_argument("--alias", default="champion")
+    promote.add_argument("--alias", default="champion", help="which alias moves (champion)")
     promote.add_argument("--actor", default="", help="who decides (default: the login name)")
     promote.add_argument("--json", action="store_true", help="print JSON")
     audit = commands.add_parser("audit", help="the ledger: verify, list")
@@ -216,8 +225,8 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
         "pipelines.service_control:up",
         "start the service and the MLflow UI in the background",
     )
-    up.add_argument("--port", type=int, default=3000)
-    up.add_argument("--mlflow-port", type=int, default=5000)
+    up.add_argument("--port", type=int, default=3000, help="of the service (3000)")
+    up.add_argument("--mlflow-port", type=int, default=5000, help="of the MLflow UI (5000)")
     up.add_argument("--no-mlflow", action="store_true", help="the service only")
     _command(commands, "down", "pipelines.service_control:down", "stop what `up` started")
     serve = _command(
@@ -229,7 +238,7 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
         metavar="NAME@ALIAS",
         help="a registered model, or a bundle folder",
     )
-    serve.add_argument("--port", type=int, default=3000)
+    serve.add_argument("--port", type=int, default=3000, help="of the service (3000)")
     serve.add_argument("--host", default="127.0.0.1", help="loopback unless told otherwise")
     doctor = _command(
         commands,
@@ -267,16 +276,21 @@ def _enter_workspace(args: argparse.Namespace) -> None:
 
 
 _EXTRA_OF = {
-    "torch": "train", "pytorch_lightning": "train", "mlflow": "train", "feast": "train", "onnx": "train",
+    "torch": "train", "torchaudio": "train", "pytorch_lightning": "train", "mlflow": "train",
+    "feast": "train", "evidently": "train", "onnx": "train", "onnxscript": "train", "matplotlib": "train",
     "great_expectations": "data", "pyarrow": "data", "dvc": "data", "pandas": "data", "grimp": "data",
-    "bentoml": "serve", "onnxruntime": "serve", "soundfile": "data", "av": "data", "soxr": "data",
+    "soundfile": "data", "av": "data", "soxr": "data",
+    "bentoml": "serve", "onnxruntime": "serve", "prometheus_client": "serve", "websockets": "serve",
     "espeakng_loader": "synth", "faster_whisper": "whisper",
 }  # fmt: skip
 
 
 def _missing_extra(error: ModuleNotFoundError) -> str:
+    """The mend for a package that an extra brings; any other missing module is a defect."""
     name = (error.name or "").split(".")[0]
-    extra = _EXTRA_OF.get(name, "dev")
+    if name not in _EXTRA_OF:
+        raise error
+    extra = _EXTRA_OF[name]
     return f"{name}: this command needs the extra '{extra}'. Mend: bash deploy/setup.sh {extra}"
 
 

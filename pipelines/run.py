@@ -87,6 +87,7 @@ def child_environment() -> dict[str, str]:
     folder = os.path.dirname(sys.executable)  # noqa: PTH120 - not resolved: a venv's link counts
     environment["PATH"] = folder + os.pathsep + environment.get("PATH", "")
     environment["PYTHONUNBUFFERED"] = "1"
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads stall on busy cores
     disable_vendor_telemetry(environment)
     return environment
 

@@ -48,7 +48,9 @@ def layer_names(*kinds: type[torch.nn.Module]) -> list[str]:
 
 def tiny_norm() -> NormStats:
     """Neutral statistics."""
-    return NormStats(mean_F=np.full(80, 0.25, np.float32), std_F=np.ones(80, np.float32), frames=100)
+    return NormStats(
+        mean_F=np.full(80, 0.25, np.float32), std_F=np.ones(80, np.float32), frames=100
+    )
 
 
 def recordings(count: int, *, seed: int, longest: int = 260) -> list[NDArray[np.float32]]:

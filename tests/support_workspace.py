@@ -76,7 +76,7 @@ class Workspace:
 def environment() -> dict[str, str]:
     """As a shell that activated the environment would have it: nothing but the workspace on path."""
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    folder = os.path.dirname(sys.executable)  # not resolved: a venv's link counts
+    folder = os.path.dirname(sys.executable)  # noqa: PTH120 - not resolved: a venv's link counts
     variables["PATH"] = folder + os.pathsep + variables.get("PATH", "")
     variables["OMP_NUM_THREADS"] = "1"
     return variables

@@ -29,9 +29,7 @@ def rotate(x_BHTE: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat((a * cos_TP - b * sin_TP, a * sin_TP + b * cos_TP), dim=-1)
 
 
-def file_bias(
-    valid_BT: Tensor, chunk_frames: int, left_chunks: int, dtype: torch.dtype
-) -> Tensor:
+def file_bias(valid_BT: Tensor, chunk_frames: int, left_chunks: int, dtype: torch.dtype) -> Tensor:
     """Additive ``bias_B1QK`` for a whole file: zero where a query may see a key.
 
     ``chunk_frames`` 0 lets every frame see the whole file; otherwise a frame sees its own chunk to

@@ -155,9 +155,7 @@ def acoustic_pass(
     return [found[index] for index in range(len(items))]
 
 
-def decode_all(
-    log_probs: Sequence[Floats], config: DecoderConfig, decoding: Decoding
-) -> list[str]:
+def decode_all(log_probs: Sequence[Floats], config: DecoderConfig, decoding: Decoding) -> list[str]:
     """One text per utterance."""
     return [
         decode(logp_TV, config, decoding.table, decoding.language_model, decoding.lexicon).text

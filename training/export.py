@@ -116,9 +116,7 @@ def export_bundle(
         for chunk in chunks.values():
             path = work / chunk.file
             export_stream(model, path, chunk_frames=chunk.chunk_frames, metadata=metadata)
-            parities.append(
-                check_stream(model, path, chunk_frames=chunk.chunk_frames, seed=seed)
-            )
+            parities.append(check_stream(model, path, chunk_frames=chunk.chunk_frames, seed=seed))
             graphs.append(path)
         for parity in parities:
             parity.require()

@@ -134,9 +134,7 @@ class _Work:
     ) -> None:
         self._bundle, self._folder, self._config = bundle, folder, config
         self._features = features
-        self.reduce_range = (
-            not has_vnni() if config.reduce_range is None else config.reduce_range
-        )
+        self.reduce_range = not has_vnni() if config.reduce_range is None else config.reduce_range
         offline = bundle.path(bundle.config.offline)
         self._prepared = folder / "prepared.onnx"
         self._ranges = folder / "ranges.json"

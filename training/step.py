@@ -57,9 +57,7 @@ class Average:
 
     def state(self) -> dict[str, Tensor]:
         """The averaged weights by name."""
-        return {
-            name: weight.cpu() for name, weight in zip(self._names, self._weights, strict=True)
-        }
+        return {name: weight.cpu() for name, weight in zip(self._names, self._weights, strict=True)}
 
     @torch.no_grad()
     def restore(self, state: dict[str, Tensor]) -> None:

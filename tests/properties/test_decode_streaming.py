@@ -68,9 +68,7 @@ def test_every_chunking_gives_the_same_hypothesis(
     assert stable == sorted(stable, key=len)
 
 
-def _stream(
-    decoder: StreamingDecoder, logp: NDArray[np.float32], slices: list[slice]
-) -> list[str]:
+def _stream(decoder: StreamingDecoder, logp: NDArray[np.float32], slices: list[slice]) -> list[str]:
     stable = []
     for chunk in slices:
         decoder.accept(logp[chunk])
@@ -107,9 +105,7 @@ def test_every_chunking_gives_the_same_endpoints(
     frames: int, seed: int, noise: float, sizes: list[int]
 ) -> None:
     logp = peaky_logp(frames, seed, noise)
-    config = EndpointConfig(
-        trailing_silence_ms=600, initial_silence_ms=1000, max_utterance_ms=3000
-    )
+    config = EndpointConfig(trailing_silence_ms=600, initial_silence_ms=1000, max_utterance_ms=3000)
     whole = Endpointer(config, TABLE, frame_ms=40).accept(logp)
     endpointer = Endpointer(config, TABLE, frame_ms=40)
     found = [e for chunk in cut(frames, sizes) for e in endpointer.accept(logp[chunk])]

@@ -99,9 +99,7 @@ def test_a_bundle_is_written_in_place(folder: Path) -> None:
     assert Bundle.load(folder).config.variant == "int8"
 
 
-def test_language_model_and_lexicon_are_optional(
-    tmp_path: Path, sources: dict[str, Path]
-) -> None:
+def test_language_model_and_lexicon_are_optional(tmp_path: Path, sources: dict[str, Path]) -> None:
     files = {name: sources[name] for name in ("tokens.txt", "offline.onnx", "stream-640.onnx")}
     write_bundle(tmp_path / "plain", make_config(decoder=DecoderConfig(kind="greedy")), files)
     bundle = Bundle.load(tmp_path / "plain")

@@ -9,9 +9,7 @@ from features.tokens import TokenTable
 from governance.errors import ConfigError
 
 TABLE = TokenTable.from_alphabet("ab")
-CONFIG = EndpointConfig(
-    trailing_silence_ms=200, initial_silence_ms=400, max_utterance_ms=1000
-)
+CONFIG = EndpointConfig(trailing_silence_ms=200, initial_silence_ms=400, max_utterance_ms=1000)
 
 
 def frames(pattern: str) -> NDArray[np.float64]:

@@ -80,9 +80,9 @@ def test_batches_are_bucketed_and_repeatable():
     one = BatchSampler(frames, seed=3, max_utterances=8, max_frames=10**6)
     two = BatchSampler(frames, seed=3, max_utterances=8, max_frames=10**6)
     assert one.batch(777) == two.batch(777)  # no replay of earlier steps is needed
-    assert one.batch(777) != BatchSampler(
-        frames, seed=4, max_utterances=8, max_frames=10**6
-    ).batch(777)
+    assert one.batch(777) != BatchSampler(frames, seed=4, max_utterances=8, max_frames=10**6).batch(
+        777
+    )
     padded = used = 0
     for step in range(one.batches_per_epoch):
         lengths = [frames[index] for index in one.batch(step)]

@@ -199,9 +199,7 @@ def test_tuning_finds_the_language_model_that_mends_what_was_misheard() -> None:
     lm = ArpaModel.from_text(train_witten_bell(SENTENCES))
     items = [item(n, text) for n, text in enumerate(SENTENCES[:4])]
     log_probs = [spelling(text, doubt=0.51) for text in SENTENCES[:4]]
-    decoding = Decoding(
-        table=TABLE, language_model=lm, lexicon=Lexicon.from_sentences(SENTENCES)
-    )
+    decoding = Decoding(table=TABLE, language_model=lm, lexicon=Lexicon.from_sentences(SENTENCES))
     base = DecoderConfig(beam=16)
     tuning = tune_decoder(
         items, log_probs, base, decoding, alphas=(0.0, 0.5, 1.0), betas=(0.0, 1.0)
@@ -228,9 +226,7 @@ def test_a_tie_goes_to_the_weaker_language_model() -> None:
 def test_tuning_on_anything_but_dev_is_refused(split: str) -> None:
     items = [item(0, "one large tea"), item(1, "two small teas", split=split)]
     with pytest.raises(EvaluationError, match=r"u001.*tuned on dev only"):
-        tune_decoder(
-            items, [spelling("a"), spelling("b")], DecoderConfig(), Decoding(table=TABLE)
-        )
+        tune_decoder(items, [spelling("a"), spelling("b")], DecoderConfig(), Decoding(table=TABLE))
 
 
 def test_likeliest_sentences_are_the_models_own_ranking() -> None:
@@ -277,9 +273,7 @@ def test_batches_hold_every_index_once_within_their_limits(
 def test_stream_blocks_overlap_by_three_frames_and_lose_nothing(
     lengths: list[int], chunk: int
 ) -> None:
-    features = [
-        np.arange(1, n + 1, dtype=np.float32)[:, None].repeat(2, axis=1) for n in lengths
-    ]
+    features = [np.arange(1, n + 1, dtype=np.float32)[:, None].repeat(2, axis=1) for n in lengths]
     seen: list[list[float]] = [[] for _ in lengths]
     for x_BTF, x_len in stream_blocks(features, chunk):
         assert x_BTF.shape[1] == 4 * chunk + 3

@@ -133,9 +133,7 @@ def test_preparing_changes_no_output_and_puts_biases_into_gemm(tmp_path: Path) -
     assert len(between) == 2  # one per feed-forward: nothing stands between its products
     features = recordings(3, seed=6)
     before, after = open_session(source), open_session(tmp_path / "prepared.onnx")
-    for one, other in zip(
-        run_offline(before, features), run_offline(after, features), strict=True
-    ):
+    for one, other in zip(run_offline(before, features), run_offline(after, features), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 

@@ -41,9 +41,7 @@ def fuse_biases(model: onnx.ModelProto) -> int:
     return len(pairs)
 
 
-def _pairs(
-    graph: onnx.GraphProto, constants: Constants
-) -> dict[str, tuple[onnx.NodeProto, str]]:
+def _pairs(graph: onnx.GraphProto, constants: Constants) -> dict[str, tuple[onnx.NodeProto, str]]:
     """By the result of each MatMul: the Add that follows it alone, and the bias added."""
     users: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:

@@ -48,9 +48,7 @@ def layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     them."""
     constants = {item.name for item in model.graph.initializer}
     return [
-        node
-        for node in model.graph.node
-        if node.op_type in WEIGHTED and node.input[1] in constants
+        node for node in model.graph.node if node.op_type in WEIGHTED and node.input[1] in constants
     ]
 
 

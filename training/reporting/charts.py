@@ -99,21 +99,16 @@ def line_chart(curves: Sequence[Curve], *, title: str, x_label: str, y_label: st
     drawn = [thinned for curve in curves if (thinned := _thin(curve)).steps]
     if not drawn:
         return ""
-    x_ticks = nice_ticks(
-        min(c.steps[0] for c in drawn), max(c.steps[-1] for c in drawn), count=6
-    )
+    x_ticks = nice_ticks(min(c.steps[0] for c in drawn), max(c.steps[-1] for c in drawn), count=6)
     y_low = min(0.0, *(min(c.values) for c in drawn))
     y_ticks = nice_ticks(y_low, max(max(c.values) for c in drawn))
     frame = _Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
     left, top, width, height = _PLOT
-    said = "; ".join(
-        f"{c.label} from {c.values[0]:.3g} to {c.values[-1]:.3g}" for c in drawn
-    )
+    said = "; ".join(f"{c.label} from {c.values[0]:.3g} to {c.values[-1]:.3g}" for c in drawn)
     body = _axes(frame, x_ticks, y_ticks, x_label, y_label)
     body += "".join(_polyline(curve, index, frame) for index, curve in enumerate(drawn))
     legend = "".join(
-        f'<li class="key s{index % 4}">{escape(curve.label)} '
-        f"<b>{curve.values[-1]:.3g}</b></li>"
+        f'<li class="key s{index % 4}">{escape(curve.label)} <b>{curve.values[-1]:.3g}</b></li>'
         for index, curve in enumerate(drawn)
     )
     return (
@@ -179,9 +174,7 @@ def _axes(
     for value in x_ticks:
         x = frame.x(value)
         parts.append(f'<path class="tick" d="M{x:.1f} {bottom:g}v4"/>')
-        parts.append(
-            f'<text x="{x:.1f}" y="{bottom + 18:g}" class="mid">{tick_text(value)}</text>'
-        )
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 18:g}" class="mid">{tick_text(value)}</text>')
     parts.append(f'<path class="axis" d="M{left:g} {bottom:g}h{width:g}"/>')
     parts.append(
         f'<text x="{left + width / 2:g}" y="{bottom + 36:g}" class="mid name">'
