@@ -22,8 +22,9 @@ from data.audio_errors import EmptyAudio as EmptyAudio
 from data.audio_errors import TruncatedAudio as TruncatedAudio
 from data.audio_errors import UndecodableAudio as UndecodableAudio
 from data.audio_errors import UnreadableAudio as UnreadableAudio
-from data.containers import HEAD_BYTES, Container, is_cut_off, sniff
-from data.readers import Collector, Limits, read_ffmpeg, read_sndfile
+from data.containers import HEAD_BYTES, is_cut_off, sniff
+from data.formats import Container
+from data.readers import Collector, Found, Limits, read_ffmpeg, read_sndfile
 from data.units import SAMPLE_RATE_HZ, samples_to_seconds
 
 MAX_DURATION_S = 4 * 3600.0
@@ -85,7 +86,7 @@ def decode(
         if not head:
             raise EmptyAudio("is empty", item=name)
         limits = Limits(max_duration_s=max_duration_s, max_decoded_bytes=max_decoded_bytes)
-        return _decode_stream(stream, sniff(head, name=name), name, limits)
+        return _decode_stream(stream, sniff(head, name=name, size=size), name, limits)
 
 
 def load_mono_16k(
@@ -111,6 +112,18 @@ def to_pcm16(samples_TC: NDArray[np.float32]) -> NDArray[np.int16]:
     """Nearest 16-bit integers; what lies beyond full scale is clipped. Exact for 16-bit sources."""
     scaled_TC = np.rint(samples_TC * np.float32(_PCM16_SCALE))
     return np.clip(scaled_TC, -_PCM16_SCALE, _PCM16_SCALE - 1).astype(np.int16)
+
+
+def encode_pcm16(samples_TC: NDArray[np.float32], rate_hz: int) -> bytes:
+    """The stored form of a recording, without loss to 16 bits: FLAC, or WAV where FLAC has no room.
+
+    FLAC holds eight channels; microphone arrays have more, and none of them is thrown away here.
+    """
+    if samples_TC.shape[1] <= _FLAC_MAX_CHANNELS:
+        return encode_flac_pcm16(samples_TC, rate_hz)
+    sink = io.BytesIO()
+    soundfile.write(sink, to_pcm16(samples_TC), rate_hz, format="WAV", subtype="PCM_16")
+    return sink.getvalue()
 
 
 def encode_flac_pcm16(samples_TC: NDArray[np.float32], rate_hz: int) -> bytes:
@@ -144,7 +157,7 @@ def _open(source: Path | bytes, name: str) -> BinaryIO:
 
 def _decode_stream(stream: BinaryIO, container: Container, name: str, limits: Limits) -> Audio:
     cut_off = is_cut_off(container, stream)
-    collector, codec, missing = _read(stream, container, name, limits)
+    collector, found = _read(stream, container, name, limits)
     if not collector.frames:
         if cut_off:
             raise TruncatedAudio("was cut off before its first sample", item=name)
@@ -152,44 +165,45 @@ def _decode_stream(stream: BinaryIO, container: Container, name: str, limits: Li
     return Audio(
         samples_TC=collector.finish(),
         rate_hz=collector.rate_hz,
-        container=container.name,
-        codec=codec,
-        truncated=cut_off or missing,
+        container=found.container,
+        codec=found.codec,
+        truncated=cut_off or found.missing,
         repaired_samples=collector.repaired,
     )
 
 
 def _read(
     stream: BinaryIO, container: Container, name: str, limits: Limits
-) -> tuple[Collector, str, bool]:
+) -> tuple[Collector, Found]:
     """libsndfile where it knows the container; FFmpeg for the rest, and for what is damaged."""
     first = _read_sndfile(stream, container, name, limits) if container.sndfile else None
-    if first is not None and first[0].frames and not first[2]:
+    if first is not None and first[0].frames and not first[1].missing:
         return first
     if first is not None and not container.demuxer:
         return first
     stream.seek(0)
-    second = Collector(name, limits)
+    collector = Collector(name, limits)
     try:
-        codec, missing = read_ffmpeg(stream, container, second)
+        found = read_ffmpeg(stream, container, collector)
     except AudioError:
         if first is None or not first[0].frames:
             raise
         return first
     # FFmpeg finds its way again behind damage where libsndfile gives up.
-    if first is not None and first[0].frames >= second.frames:
+    if first is not None and first[0].frames >= collector.frames:
         return first
-    return second, codec, missing or (first is not None and first[2])
+    missing = found.missing or (first is not None and first[1].missing)
+    return collector, found._replace(missing=missing)
 
 
 def _read_sndfile(
     stream: BinaryIO, container: Container, name: str, limits: Limits
-) -> tuple[Collector, str, bool] | None:
+) -> tuple[Collector, Found] | None:
     """What libsndfile reads; None where it cannot open the file and FFmpeg may."""
     collector = Collector(name, limits)
     stream.seek(0)
     try:
-        return collector, *read_sndfile(stream, collector)
+        return collector, read_sndfile(stream, container, collector)
     except soundfile.LibsndfileError as error:
         if container.demuxer:
             return None

@@ -5,102 +5,98 @@ concatenation scripts, which open other files and addresses.
 """
 
 import os
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from data.audio_errors import UndecodableAudio
+from data.formats import (
+    AAC,
+    AIFF,
+    AVI,
+    G722,
+    HTK,
+    MAGIC,
+    MP3,
+    MP3_XING,
+    MP4,
+    MPC2K,
+    MPEGTS,
+    REFUSED,
+    SDS,
+    SVX,
+    UNNAMED,
+    WAV,
+    Container,
+)
 
 HEAD_BYTES = 4096
 _TEXT_PROBE_BYTES = 512
 _UNKNOWN_WAV_SIZES = {0, 0x7FFFFFFF, 0x7FFFF000, 0x7FFFFFFF - 36, 0xFFFFFFFF, 0xFFFFFFFF - 36}
 _OGG_TAIL_BYTES = 1 << 17
+_MPEGTS_PACKETS = ((0, 188), (4, 192), (0, 204))  # plain, with time codes, with error correction
+_QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Container:
-    """A recognised container and who can open it."""
+def sniff(head: bytes, *, name: str, size: int) -> Container:
+    """The container that begins with ``head`` (``HEAD_BYTES`` of ``size``), or a refusal.
 
-    name: str
-    """Name used in manifests, such as ``wav``."""
-    demuxer: str = ""
-    """FFmpeg's demuxer, the only one it may use; empty if FFmpeg is not asked."""
-    sndfile: bool = False
-    """Whether libsndfile is asked first."""
-    exact_duration: bool = False
-    """Whether a stated duration is a fact and not an estimate, so that a shorter one is a cut."""
-
-
-_WAV = Container(name="wav", demuxer="wav", sndfile=True)
-# Ogg and MP3 go to FFmpeg although libsndfile reads them: it loses all of a cut Ogg stream, and
-# its MP3 library writes complaints to stderr.
-_OGG = Container(name="ogg", demuxer="ogg", exact_duration=True)
-_MP3 = Container(name="mp3", demuxer="mp3")
-_MP3_XING = Container(name="mp3", demuxer="mp3", exact_duration=True)
-_MAGIC: tuple[tuple[bytes, Container], ...] = (
-    (b"fLaC", Container(name="flac", demuxer="flac", sndfile=True, exact_duration=True)),
-    (b"OggS", _OGG),
-    (b"RF64", Container(name="rf64", sndfile=True)),
-    (b"riff\x2e\x91\xcf\x11", Container(name="w64", demuxer="w64", sndfile=True)),
-    (b"caff", Container(name="caf", demuxer="caf", sndfile=True)),
-    (b".snd", Container(name="au", demuxer="au", sndfile=True)),
-    (b"NIST_1A", Container(name="nist", demuxer="nistsphere", sndfile=True)),
-    (b"\x1aE\xdf\xa3", Container(name="matroska", demuxer="matroska", exact_duration=True)),
-    (b"#!AMR", Container(name="amr", demuxer="amr")),
-    (b"0&\xb2u\x8ef\xcf\x11", Container(name="asf", demuxer="asf")),
-)
-_REFUSED: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"PK\x03\x04", "a zip archive"),
-    (0, b"PK\x05\x06", "an empty zip archive"),
-    (0, b"\x1f\x8b", "a gzip file"),
-    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
-    (0, b"Rar!", "a RAR archive"),
-    (0, b"BZh", "a bzip2 file"),
-    (0, b"\xfd7zXZ\x00", "an xz file"),
-    (0, b"\x28\xb5\x2f\xfd", "a Zstandard file"),
-    (257, b"ustar", "a tar archive"),
-    (0, b"%PDF", "a PDF document"),
-    (0, b"\x89PNG", "a PNG image"),
-    (0, b"\xff\xd8\xff", "a JPEG image"),
-    (0, b"GIF8", "a GIF image"),
-    (0, b"PAR1", "a Parquet table"),
-    (0, b"SQLite format 3", "a SQLite database"),
-    (0, b"\x7fELF", "a program"),
-    (0, b"MZ", "a program"),
-    (0, b"\xff\xfe", "a text file (UTF-16)"),
-    (0, b"\xfe\xff", "a text file (UTF-16)"),
-    (0, b"version https://git-lfs", "a Git LFS pointer, not the file it points to"),
-)
-
-
-def sniff(head: bytes, *, name: str) -> Container:
-    """The container that begins with ``head`` (``HEAD_BYTES`` of it), or a refusal."""
-    found = _audio_container(head)
+    Content decides. The one exception is G.722: it has no header, and any bytes are valid.
+    """
+    found = _audio_container(head, size)
     if found is not None:
         return found
-    for position, magic, what in _REFUSED:
+    for position, magic, what in REFUSED:
         if head.startswith(magic, position):
             raise UndecodableAudio(f"is {what}, not audio", item=name, mend=_mend(what))
     if _looks_like_text(head):
         raise UndecodableAudio("is a text file, not audio", item=name)
-    raise UndecodableAudio(
+    return G722 if name.lower().endswith(".g722") else UNNAMED
+
+
+def unknown(name: str) -> UndecodableAudio:
+    """The refusal of what neither decoder knows."""
+    return UndecodableAudio(
         "holds no audio format that is known",
         item=name,
         mend="convert it to WAV or FLAC; raw samples without a header need one",
     )
 
 
-def _audio_container(head: bytes) -> Container | None:
-    if head.startswith((b"RIFF", b"RIFX")):
-        return _WAV if head[8:12] == b"WAVE" else None
+def _audio_container(head: bytes, size: int) -> Container | None:
+    if head.startswith((b"RIFF", b"RIFX")) and head[8:12] in (b"WAVE", b"AVI "):
+        return WAV if head[8:12] == b"WAVE" else AVI
     if head.startswith(b"FORM") and head[8:12] in (b"AIFF", b"AIFC"):
-        return Container(name="aiff", demuxer="aiff", sndfile=True)
-    if head[4:8] == b"ftyp":
-        return Container(name="mp4", demuxer="mov", exact_duration=True)
+        return AIFF
+    if head.startswith(b"FORM") and head[8:12] in (b"8SVX", b"16SV"):
+        return SVX
+    if head[4:8] == b"ftyp" or head[4:8] in _QUICKTIME_ATOMS:
+        return MP4
     if head.startswith(b"ID3") or _is_mpeg_frame(head):
-        return _MP3_XING if b"Xing" in head or b"Info" in head else _MP3
+        return MP3_XING if b"Xing" in head or b"Info" in head else MP3
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
-        return Container(name="aac", demuxer="aac")
-    return next((container for magic, container in _MAGIC if head.startswith(magic)), None)
+        return AAC
+    if any(
+        head[start::step][:4] == b"GGGG" and len(head) > 3 * step for start, step in _MPEGTS_PACKETS
+    ):
+        return MPEGTS
+    known = next((container for magic, container in MAGIC if head.startswith(magic)), None)
+    return known or _weakly_marked(head, size)
+
+
+def _weakly_marked(head: bytes, size: int) -> Container | None:
+    """Formats of two bytes of magic, or of none: something else in the header must fit as well."""
+    if head.startswith(b"\xf0~") and head[3:4] == b"\x01":
+        return SDS
+    if head.startswith(b"\x01\x04") and head[2:18].isascii() and head[2:18].decode().isprintable():
+        return MPC2K
+    return HTK if _is_htk(head, size) else None
+
+
+def _is_htk(head: bytes, size: int) -> bool:
+    """HTK has no magic: the file is as long as its header says, in 16-bit waveform samples."""
+    samples, width, kind = (
+        int.from_bytes(head[a:b], "big") for a, b in ((0, 4), (8, 10), (10, 12))
+    )
+    return samples > 0 and (width, kind) == (2, 0) and size == 12 + 2 * samples
 
 
 def _is_mpeg_frame(head: bytes) -> bool:
@@ -142,8 +138,10 @@ def is_cut_off(container: Container, stream: BinaryIO) -> bool:
 
 def _stated_bytes(container: Container, head: bytes) -> int:
     """The size of the whole file that its first bytes promise; 0 where they promise none."""
-    if container.name == "aiff":
+    if container.name in ("aiff", "svx"):
         return 8 + int.from_bytes(head[4:8], "big")
+    if container.name == "avi":
+        return 8 + int.from_bytes(head[4:8], "little")
     if container.name == "au":
         data = int.from_bytes(head[8:12], "big")
         return 0 if data == 0xFFFFFFFF else int.from_bytes(head[4:8], "big") + data

@@ -31,9 +31,9 @@ class Utterance:
     shard: str
     """Shard file, as a relative POSIX path under the shards root."""
     offset: int
-    """First byte of the FLAC member inside the shard."""
+    """First byte of the member (FLAC, or WAV beyond 8 channels) inside the shard."""
     length: int
-    """Bytes of the FLAC member."""
+    """Bytes of the member."""
     text: str
     """Transcript as given."""
     normalised_text: str

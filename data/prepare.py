@@ -1,4 +1,4 @@
-"""One source item in, one utterance with its FLAC bytes out: the part that runs in parallel."""
+"""One source item in, one utterance with its stored bytes out: the part that runs in parallel."""
 
 import functools
 from collections import deque
@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from data.audio import Audio, decode, encode_flac_pcm16, to_mono_16k, to_pcm16
+from data.audio import Audio, decode, encode_pcm16, to_mono_16k, to_pcm16
 from data.duplicates import Fingerprint, fingerprint
 from data.ids import speaker_pseudonym, utterance_id
 from data.manifest import Utterance
@@ -44,8 +44,8 @@ class Prepared:
 
     utterance: Utterance
     """The manifest's row, without shard and offset."""
-    flac: bytes
-    """The stored form: FLAC PCM16, native rate and channels."""
+    stored: bytes
+    """The stored form: PCM16 as FLAC (as WAV beyond 8 channels), native rate and channels."""
     fingerprint: Fingerprint | None
     """For near duplicates, if asked for."""
     notes: tuple[Problem, ...]
@@ -119,7 +119,7 @@ def source_digest(item: SourceItem) -> str:
 
 def _prepared(job: Job, audio: Audio) -> Prepared:
     item = job.item
-    flac = encode_flac_pcm16(audio.samples_TC, audio.rate_hz)
+    stored = encode_pcm16(audio.samples_TC, audio.rate_hz)
     mono_T = to_mono_16k(audio)
     measured = asdict(profile(mono_T, SAMPLE_RATE_HZ)) | {"duration_s": audio.duration_s}
     pcm16 = to_pcm16(audio.samples_TC).astype("<i2").tobytes()
@@ -127,7 +127,7 @@ def _prepared(job: Job, audio: Audio) -> Prepared:
         utterance_id=utterance_id(pcm16, audio.rate_hz, audio.channels),
         shard="",
         offset=0,
-        length=len(flac),
+        length=len(stored),
         source_digest=source_digest(item),
         native_format=f"{audio.container}/{audio.codec}",
         native_rate_hz=audio.rate_hz,
@@ -137,7 +137,7 @@ def _prepared(job: Job, audio: Audio) -> Prepared:
     )
     return Prepared(
         utterance=utterance,
-        flac=flac,
+        stored=stored,
         fingerprint=fingerprint(mono_T) if job.fingerprinted else None,
         notes=tuple(_notes(item, audio)),
     )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
@@ -17,7 +17,8 @@ from data.audio_errors import (
     TruncatedAudio,
     UndecodableAudio,
 )
-from data.containers import Container
+from data.containers import unknown
+from data.formats import PROBED, Container
 
 _BLOCK_FRAMES = 1 << 16
 _MIN_RATE_HZ, _MAX_RATE_HZ = 4_000, 384_000
@@ -36,6 +37,17 @@ class Limits:
     """Longest recording, in decoded seconds."""
     max_decoded_bytes: int
     """Most memory that the decoded samples may take."""
+
+
+class Found(NamedTuple):
+    """What a decoder found out besides the samples."""
+
+    container: str
+    """Name of the container."""
+    codec: str
+    """Name of the codec."""
+    missing: bool
+    """Whether parts are missing or damaged."""
 
 
 class Collector:
@@ -117,17 +129,18 @@ class Collector:
         return block_TC
 
 
-def read_sndfile(stream: BinaryIO, collector: Collector) -> tuple[str, bool]:
-    """Decode through libsndfile; the codec's name, and whether samples are missing at the end."""
+def read_sndfile(stream: BinaryIO, container: Container, collector: Collector) -> Found:
+    """Decode through libsndfile."""
     with soundfile.SoundFile(_Nameless(stream)) as file:
+        codec = file.subtype.lower()
         collector.open(file.samplerate, file.channels)
         try:
             while len(block_TC := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
                 collector.add(block_TC)
         except soundfile.LibsndfileError:
-            return file.subtype.lower(), True
+            return Found(container.name, codec, True)
         missing = file.format == "FLAC" and collector.frames < file.frames
-        return file.subtype.lower(), missing
+        return Found(container.name, codec, missing)
 
 
 class _Nameless:
@@ -138,17 +151,18 @@ class _Nameless:
         self.readinto = stream.readinto  # type: ignore[attr-defined]
 
 
-def read_ffmpeg(stream: BinaryIO, container: Container, collector: Collector) -> tuple[str, bool]:
-    """Decode the first audio track through FFmpeg; codec name, and whether parts are missing."""
+def read_ffmpeg(stream: BinaryIO, container: Container, collector: Collector) -> Found:
+    """Decode the first audio track through FFmpeg."""
     import av  # slow to load, and most corpora never need it
 
     av.logging.set_level(av.logging.PANIC)
     try:
-        with av.open(stream, "r", format=container.demuxer, metadata_errors="ignore") as media:
+        with _opened(stream, container) as media:
             if not media.streams.audio:
                 raise UndecodableAudio("has no audio track", item=collector.name)
             track = media.streams.audio[0]
             damaged = _collect_frames(_frames(media, track), collector)
+            name = container.name or str(media.format.name).split(",")[0]
             codec = str(track.codec_context.codec.canonical_name)
             stated_s = _stated_seconds(media, track) if container.exact_duration else 0.0
     except av.error.FFmpegError as error:
@@ -158,10 +172,24 @@ def read_ffmpeg(stream: BinaryIO, container: Container, collector: Collector) ->
     if not collector.frames:
         raise EmptyAudio("has a header but no samples", item=collector.name)
     short_s = stated_s - collector.frames / collector.rate_hz
-    return codec, damaged or short_s > max(_CUT_TOLERANCE_S, 0.01 * stated_s)
+    return Found(name, codec, damaged or short_s > max(_CUT_TOLERANCE_S, 0.01 * stated_s))
+
+
+def _opened(stream: BinaryIO, container: Container) -> Any:
+    """FFmpeg's view of the stream: one demuxer, or one of a list, and no other file or address."""
+    import av
+
+    options = {"protocol_whitelist": "none"}
+    if container.probed:
+        options["format_whitelist"] = ",".join(PROBED)
+    return av.open(
+        stream, "r", format=container.demuxer or None, options=options, metadata_errors="ignore"
+    )
 
 
 def _undecodable(container: Container, collector: Collector, reason: str) -> AudioError:
+    if container.probed and not collector.frames:
+        return unknown(collector.name)
     if container.name == "mp4":
         return TruncatedAudio(
             f"its index cannot be read ({reason}); MP4 files that were cut off lose it",

@@ -12,7 +12,6 @@ from governance.canonical import file_digest
 from governance.errors import AuricleError, TamperError
 
 MAX_SHARD_BYTES = 256 << 20
-MEMBER_SUFFIX = ".flac"
 _BLOCK = 512
 _NAME_HEX = 12
 
@@ -52,8 +51,9 @@ class ShardWriter:
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, utterance_id: str, content: bytes) -> Placement:
-        """Append ``<utterance_id>.flac``; a shard that would pass its size is closed before."""
-        header = _header(utterance_id, len(content))
+        """Append ``<utterance_id>.flac`` or ``.wav``; a shard that would pass its size is closed before."""
+        suffix = ".wav" if content.startswith(b"RIFF") else ".flac"
+        header = _header(utterance_id + suffix, len(content))
         padding = -len(content) % _BLOCK
         if self._stream and self._position + len(header) + len(content) > self._max_bytes:
             self._close_shard()
@@ -148,8 +148,8 @@ def shard_number(name: str) -> int:
     return int(PurePosixPath(name).name.split("-")[1])
 
 
-def _header(utterance_id: str, length: int) -> bytes:
-    info = tarfile.TarInfo(utterance_id + MEMBER_SUFFIX)
+def _header(name: str, length: int) -> bytes:
+    info = tarfile.TarInfo(name)
     info.size = length
     info.mtime = info.uid = info.gid = 0
     info.mode = 0o444

@@ -5,9 +5,14 @@ from pathlib import Path
 from data.sources.item import Scan, split_named
 
 LAYOUT = "folder"
-_LOSSLESS = (".wav", ".flac", ".aif", ".aiff", ".au", ".caf", ".w64", ".sph")
-_LOSSY = (".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".webm", ".mka", ".amr", ".wma")
-_SUFFIXES = frozenset((*_LOSSLESS, *_LOSSY))
+# What a recording may be called; what it is, its content says when it is decoded.
+_SUFFIXES = frozenset(
+    """.wav .wave .flac .aif .aiff .aifc .au .snd .caf .w64 .rf64 .bwf .sph .nist .wv .tta .voc .pvf
+    .avr .htk .paf .sds .sf .ircam .svx .8svx .wve .xi .sox .ape .tak .dsf .alac
+    .mp3 .mp2 .mpga .ogg .oga .ogv .opus .m4a .m4b .mp4 .m4v .mov .3gp .aac .webm .mka .mkv .amr
+    .wma .wmv .asf .avi .ts .mts .m2ts .flv .mpg .mpeg .vob .nut .g722 .gsm .ac3 .eac3 .dts .rm .ra
+    .mxf .dss .ds2 .qcp .spx""".split()  # noqa: SIM905 - a table to read
+)
 
 
 def matches(root: Path) -> bool:
@@ -50,14 +55,11 @@ def _scan_file(into: Scan, path: Path) -> None:
     except UnicodeDecodeError:
         into.refuse(into.origin(transcript), "is not UTF-8", "save the file as UTF-8")
         return
-    folders = path.relative_to(into.root).parts[:-1]
-    splits = (split_named(folder) for folder in folders)
-    speaker = folders[-1] if folders and into.options.speaker_from_folder else ""
+    splits = (split_named(folder) for folder in path.relative_to(into.root).parts[:-1])
     into.add(
         source_id=origin,
         origin=origin,
         path=path,
         text=text,
-        speaker=speaker,
         split=next((split for split in splits if split), ""),
     )

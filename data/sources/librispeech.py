@@ -6,7 +6,7 @@ from data.sources.item import Scan, split_named
 
 LAYOUT = "librispeech"
 _PATTERN = "*.trans.txt"
-_SUFFIXES = (".flac", ".wav")
+_SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3", ".m4a")
 
 
 def matches(root: Path) -> bool:

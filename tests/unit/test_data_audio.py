@@ -22,6 +22,7 @@ from data.audio import (
     UnreadableAudio,
     decode,
     encode_flac_pcm16,
+    encode_pcm16,
     load_mono_16k,
     to_mono_16k,
     to_pcm16,
@@ -111,6 +112,128 @@ def test_formats_of_ffmpeg(container: str, codec: str, found: tuple[str, str]) -
     assert audio.duration_s == pytest.approx(2.0, abs=0.05)
     level = np.sqrt((audio.samples_TC[10_000:80_000] ** 2).mean())
     assert level == pytest.approx(0.4 / np.sqrt(2), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "AVR",
+        "HTK",
+        "IRCAM",
+        "MAT4",
+        "MAT5",
+        "MPC2K",
+        "PAF",
+        "PVF",
+        "SDS",
+        "SVX",
+        "VOC",
+        "WVE",
+        "XI",
+    ],
+)
+def test_rarer_formats_of_libsndfile(kind: str) -> None:
+    subtype = {"WVE": "ALAW", "XI": "DPCM_16"}.get(kind, "PCM_16")
+    samples_TC = tone(1.0, 8_000)
+    audio = decode(written(samples_TC, 8_000, f"{kind}/{subtype}"), name="x")
+    rate_hz = 44_100 if kind == "XI" else 8_000  # an instrument has no rate of its own
+    assert (audio.container, audio.rate_hz, audio.channels) == (kind.lower(), rate_hz, 1)
+    assert not audio.truncated and np.abs(audio.samples_TC[:8_000] - samples_TC).max() < 0.02
+
+
+def test_every_format_that_libsndfile_writes_is_read() -> None:
+    headerless = {"RAW", "SD2"}  # SD2 keeps its header in another file
+    for kind in sorted(set(soundfile.available_formats()) - headerless):
+        subtype = soundfile.default_subtype(kind)
+        rate_hz = 48_000 if kind == "OGG" else 8_000
+        audio = decode(written(tone(1.0, rate_hz), rate_hz, f"{kind}/{subtype}"), name="x")
+        level = float(np.sqrt((audio.samples_TC[1_000:7_000] ** 2).mean()))
+        assert level == pytest.approx(0.4 / np.sqrt(2), rel=0.05), kind
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "found"),
+    [
+        ("avi", "pcm_s16le", ("avi", "pcm_s16le")),
+        ("avi", "libmp3lame", ("avi", "mp3")),
+        ("mpegts", "aac", ("mpegts", "aac")),
+        ("flv", "aac", ("flv", "aac")),
+        ("wv", "wavpack", ("wavpack", "wavpack")),
+        ("tta", "tta", ("tta", "tta")),
+        ("mpeg", "mp2", ("mpeg", "mp2")),
+        ("vob", "mp2", ("mpeg", "mp2")),
+        ("nut", "libopus", ("nut", "opus")),
+        ("mov", "pcm_s16le", ("mp4", "pcm_s16le")),
+        ("voc", "pcm_s16le", ("voc", "pcm_16")),
+        ("wav", "g722", ("wav", "adpcm_g722")),
+        ("mp2", "mp2", ("mp3", "mp2")),
+        # found by FFmpeg itself, among the demuxers that it is allowed
+        ("ac3", "ac3", ("ac3", "ac3")),
+        ("eac3", "eac3", ("eac3", "eac3")),
+        ("latm", "aac", ("loas", "aac_latm")),
+        ("sox", "pcm_s32le", ("sox", "pcm_s32le")),
+        ("rm", "ac3", ("rm", "ac3")),
+        ("wtv", "mp2", ("wtv", "mp2")),
+        ("ast", "pcm_s16be_planar", ("ast", "pcm_s16be_planar")),
+    ],
+)
+def test_rarer_formats_of_ffmpeg(container: str, codec: str, found: tuple[str, str]) -> None:
+    audio = decode(encoded(tone(2.0, 48_000)[:, 0], container, codec), name="x")
+    assert (audio.container, audio.codec) == found
+    assert (audio.rate_hz, audio.truncated) == (48_000, False)
+    assert audio.duration_s == pytest.approx(2.0, abs=0.05)
+    level = np.sqrt((audio.samples_TC[10_000:80_000] ** 2).mean())
+    assert level == pytest.approx(0.4 / np.sqrt(2), rel=0.06)  # LAME takes 5 % off
+
+
+def test_headerless_telephone_codecs() -> None:
+    """GSM shows by its frames; G.722 shows by nothing, and only there the extension is believed."""
+    gsm = written(tone(1.0, 8_000), 8_000, "RAW/GSM610")
+    audio = decode(gsm, name="x")
+    assert (audio.container, audio.rate_hz) == ("gsm", 8_000)
+    assert audio.duration_s == pytest.approx(1.0, abs=0.03)
+    g722 = encoded(tone(1.0)[:, 0], "g722", "g722", 16_000)
+    audio = decode(g722, name="call.G722")
+    assert (audio.container, audio.rate_hz, audio.duration_s) == ("g722", 16_000, 1.0)
+    with pytest.raises(UndecodableAudio, match="no audio format"):
+        decode(g722, name="call.bin")
+    assert decode(written(tone()), name="really.g722").container == "wav"
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{path}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile '{path}'\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\nm=audio 5004 RTP/AVP 0\na=rtpmap:0 PCMU/8000\n",
+        "[playlist]\nFile1={path}\n",
+        "<?xml version='1.0'?><MPD><BaseURL>{path}</BaseURL></MPD>",
+    ],
+)
+@pytest.mark.parametrize("tail", [b"", b"\xff\x00" * 3_000], ids=["text", "binary"])
+def test_what_opens_other_files_is_refused(tmp_path: Path, beginning: str, tail: bytes) -> None:
+    """Also where bytes that are no text hide what it is, so that FFmpeg is asked."""
+    (tmp_path / "secret.wav").write_bytes(written(tone()))
+    content = beginning.format(path=tmp_path / "secret.wav").encode() + tail
+    with pytest.raises(UndecodableAudio, match=r"not audio|no audio format"):
+        decode(content, name="x")
+
+
+def test_bytes_of_chance_are_no_audio(capfd: pytest.CaptureFixture[str]) -> None:
+    for seed in range(60):
+        content = np.random.default_rng(seed).bytes(20_000)
+        with pytest.raises(UndecodableAudio, match=r"no audio format|begins like mp3"):
+            decode(content, name="x")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"), [("avi", "pcm_s16le"), ("wv", "wavpack"), ("tta", "tta")]
+)
+def test_a_cut_rarer_stream_is_told(container: str, codec: str) -> None:
+    content = encoded(tone(4.0, 48_000)[:, 0], container, codec)
+    audio = decode(content[: len(content) * 2 // 3], name="x")
+    assert audio.truncated and 0.5 < audio.duration_s < 3.9
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 11_025, 44_100, 96_000, 192_000])
@@ -220,8 +343,8 @@ def test_a_zip_named_wav_is_called_a_zip(tmp_path: Path) -> None:
     [
         (b"hello there, this is no audio\n", "text file"),
         ("größer".encode() * 200, "text file"),
-        (b"#EXTM3U\nhttp://192.0.2.1/secret.ts\n", "text file"),
-        (b"ffconcat version 1.0\nfile /etc/passwd\n", "text file"),
+        (b"#EXTM3U\nhttp://192.0.2.1/secret.ts\n", "play list"),
+        (b"ffconcat version 1.0\nfile /etc/passwd\n", "play list"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         (b"%PDF-1.7 ...", "PDF"),
         (b"\x1f\x8b\x08" + bytes(20), "gzip"),
@@ -337,6 +460,18 @@ def test_what_passes_full_scale_is_clipped_not_wrapped() -> None:
 def test_too_many_channels_for_flac() -> None:
     with pytest.raises(UndecodableAudio, match="9 channels"):
         encode_flac_pcm16(tone(0.1, channels=9), 16_000)
+
+
+def test_microphone_arrays_are_stored_whole() -> None:
+    for channels in (8, 9, 64):
+        samples_TC = tone(0.2, channels=channels)
+        content = encode_pcm16(samples_TC, 16_000)
+        again = decode(content, name="x")
+        assert again.container == ("flac" if channels == 8 else "wav")
+        assert np.array_equal(to_pcm16(again.samples_TC), to_pcm16(samples_TC))
+        assert encode_pcm16(again.samples_TC, 16_000) == content
+    with pytest.raises(UndecodableAudio, match="65 channels"):
+        decode(written(tone(0.1, channels=65)), name="x")
 
 
 def test_upsampling_a_telephone_call_adds_nothing_above_four_kilohertz() -> None:
