@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from data.manifest import Utterance
+from data.sources.item import names_licence
 from data.split import SPLITS, Leak, leaks
 from data.text import ALPHABET
 
@@ -58,6 +59,7 @@ class Rule:
     unique: bool = False
     present: bool = False  # no row may lack a value
     kind: str = ""  # a column type instead of a range
+    mend: str = ""  # what to do where most of a batch breaks the rule
 
     def reason(self, value: Cell) -> str:
         """Why a row is refused, with the value that it had."""
@@ -121,9 +123,12 @@ def rules(config: ContractConfig) -> list[Rule]:
                  None, c.max_chars_per_s),
         _between("fast words", "words_per_s", "the transcript has {value} words a second",
                  None, c.max_words_per_s),
-        Rule(name="licence", column="licence_given", allowed=("yes",), words="no licence is named"),
+        Rule(name="licence", column="licence_given", allowed=("yes",),
+             words="no licence is named",
+             mend="run `auricle corpus add` again with --licence, or write licence into its rows"),
         Rule(name="consent", column="purpose_allowed", allowed=("yes",),
-             words="the consent does not cover {value}"),
+             words="the consent does not cover {value}",
+             mend="state it with --licence or --consent, or leave these recordings out"),
         Rule(name="split", column="split", allowed=(*SPLITS, ""),
              words="the split {value} is none of train, dev, test"),
         Rule(name="language", column="language", allowed=c.languages,
@@ -172,7 +177,7 @@ def _figures(
         "language": row.language,
         **figures,
         "unknown_figures": sum(not _finite(figure) for figure in figures.values()),
-        "licence_given": "no" if not row.licence else "yes",
+        "licence_given": "yes" if names_licence(row.licence) else "no",
         "purpose_allowed": _purpose(row),
         "repeats_other_split": _repeats(row, split_of),
         "text_chars": len(text.strip()),

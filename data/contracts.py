@@ -6,7 +6,6 @@ The one door to Great Expectations. Importing it takes seconds, so only ``valida
 import math
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,12 +22,14 @@ from data.contract_rules import (
     unaccepted_leaks,
 )
 from data.manifest import Utterance
+from data.sources.item import names_licence
 from data.split import SPLITS, Leak, leaks
 from governance.errors import AuricleError
 
 _SITE = "contract"
 _OWN_PAGES = ("index.html", "static", "expectations", "validations")
 _NAMED = 5  # speakers named in a message
+_COMMONEST = 3  # rules named in a message
 # no values in any result: the pages show how many rows failed a rule, and their ids
 _RESULT_FORMAT = {
     "result_format": "COMPLETE",
@@ -50,6 +51,8 @@ class ValidationOutcome:
     """False stops the pipeline; quarantined rows alone do not."""
     message: str
     """Why it was stopped, or how many rows were let in."""
+    mend: str = ""
+    """What to do about the rules that were broken most often; empty if only the pages tell."""
     quarantined: dict[str, list[str]] = field(default_factory=dict)
     """Reasons by utterance id, in plain words with the value at fault."""
     statistics: dict[str, Any] = field(default_factory=dict)
@@ -82,17 +85,19 @@ def validate(
         for rule in suite
         if rule.effect == "stop" and rule.name in refused
     ]
-    quarantined = _reasons(columns, suite, refused)
+    quarantined, mend = _reasons(columns, suite, refused), ""
     share = len(quarantined) / len(rows)
     if share > config.max_quarantined_share:
         stops.append(
             f"{len(quarantined)} of {len(rows)} utterances ({share:.1%}) break a rule, more than "
             f"{config.max_quarantined_share:.1%}; most often: {_most_often(suite, refused)}"
         )
+        mend = "; ".join(rule.mend for rule, _ in _commonest(suite, refused) if rule.mend)
     kept = len(rows) - len(quarantined)
     return ValidationOutcome(
         success=not stops,
         message="; ".join(stops) or f"{kept} of {len(rows)} utterances are let in",
+        mend=mend,
         quarantined=quarantined,
         statistics=_statistics(rows, quarantined, refused),
         docs_dir=docs_dir,
@@ -244,10 +249,12 @@ def _reasons(
 
 
 def _most_often(suite: Sequence[Rule], refused: Mapping[str, list[int]]) -> str:
-    counts = Counter(
-        {rule.name: len(refused.get(rule.name, [])) for rule in suite if rule.effect != "stop"}
-    )
-    return ", ".join(f"{name} ({count})" for name, count in counts.most_common(3) if count)
+    return ", ".join(f"{rule.name} ({count})" for rule, count in _commonest(suite, refused))
+
+
+def _commonest(suite: Sequence[Rule], refused: Mapping[str, list[int]]) -> list[tuple[Rule, int]]:
+    counted = [(rule, len(refused.get(rule.name, ()))) for rule in suite if rule.effect != "stop"]
+    return [pair for pair in sorted(counted, key=lambda pair: -pair[1])[:_COMMONEST] if pair[1]]
 
 
 def _statistics(
@@ -266,7 +273,7 @@ def _statistics(
         },
         "speakers_in_several_splits": len(leaks(rows)),
         "near_repeats": sum(bool(row.duplicate_of) for row in rows),
-        "licence_unknown": sum(row.licence == "unknown" for row in rows),
+        "licence_unknown": sum(not names_licence(row.licence) for row in rows),
     }
 
 

@@ -18,7 +18,7 @@ from data.manifest import Utterance, read_manifest, write_manifest
 from data.prepare import Job, Prepared, described, prepare_all, source_digest
 from data.shards import MAX_SHARD_BYTES, Placement, ShardWriter, read_member, shard_number
 from data.sources.detect import scan
-from data.sources.item import Problem, Scan, SourceItem, SourceOptions
+from data.sources.item import Problem, Scan, SourceItem, SourceOptions, names_licence
 from governance.canonical import canonical_json, tree_digest, write_atomic
 from governance.errors import AuricleError
 
@@ -29,7 +29,18 @@ Progress = Callable[[int, int], None]
 
 
 class CorpusError(AuricleError):
-    """A corpus that cannot be built at all."""
+    """A corpus that cannot be built at all; ``problems`` is what was wrong with each recording."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        item: str | None = None,
+        mend: str | None = None,
+        problems: tuple[Problem, ...] = (),
+    ) -> None:
+        super().__init__(message, item=item, mend=mend)
+        self.problems = problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +79,10 @@ class CorpusReport:
     """Utterances in the manifest now."""
     audio_s: float
     """Seconds of audio in the manifest now."""
+    without_licence: int
+    """Utterances whose licence nobody named: the contract lets none of them in."""
+    without_speaker: int
+    """Utterances with neither speaker nor split: usually they can only train."""
     problems: tuple[Problem, ...]
     """Everything refused, skipped or noted, in the order of the source."""
     shards: tuple[str, ...]
@@ -115,6 +130,8 @@ def build_corpus(
         updated=build.updated,
         total=len(rows),
         audio_s=sum(row.duration_s for row in rows),
+        without_licence=sum(not names_licence(row.licence) for row in rows),
+        without_speaker=sum(not row.speaker and not row.split for row in rows),
         problems=tuple(build.found.problems),
         shards=tuple(sorted({row.shard for row in rows})),
         digest=tree_digest(build.folder),
@@ -169,6 +186,7 @@ class _Build:
             raise CorpusError(
                 f"none of its recordings can be used ({len(self.found.problems)} problems{first})",
                 item=str(self.found.root),
+                problems=tuple(self.found.problems),
             )
         if self.options.near_duplicates and self.placements:
             self._mark_near_duplicates()
@@ -207,7 +225,7 @@ class _Build:
         elif isinstance(found, Prepared):
             self.accepted += 1
             self.rows[name] = found.utterance
-            self.placements[name] = writer.add(name, found.flac)
+            self.placements[name] = writer.add(name, found.stored)
             if found.fingerprint is not None:
                 self.prints[name] = found.fingerprint
 
@@ -230,8 +248,8 @@ class _Build:
 
     def _mark_near_duplicates(self) -> None:
         for name, row in self.before.items():
-            flac = read_member(self.out_root, row.shard, row.offset, row.length)
-            self.prints[name] = fingerprint(load_mono_16k(flac, name=name))
+            stored = read_member(self.out_root, row.shard, row.offset, row.length)
+            self.prints[name] = fingerprint(load_mono_16k(stored, name=name))
         found = originals(near_duplicates(self.prints), kept=self.before)
         for name, original in sorted(found.items()):
             if name in self.before:

@@ -10,7 +10,8 @@ from data.audio import MAX_DURATION_S
 from data.prepare import Job, Prepared, prepare
 from data.scoring import ScoredUtterance, score
 from data.sources.detect import scan
-from data.sources.item import SPLITS, Problem, SourceItem
+from data.sources.item import SPLITS, Problem, Scan, SourceItem, SourceOptions
+from data.sources.manifest_jsonl import FILE as MANIFEST
 from governance.errors import AuricleError
 from pipelines._recognise import open_recognizer, stream_text_of, text_of
 from serving.schema import ModelFacts
@@ -18,7 +19,7 @@ from training.evaluate import EvaluationResult, slices_of, summarise
 
 _SEED = 1
 Transcribe = Callable[[bytes, str], str]
-"""FLAC bytes and the name that messages call them, to text."""
+"""The bytes of a recording and the name that messages call them, to text."""
 Progress = Callable[[int, int], None]
 
 
@@ -27,7 +28,7 @@ class OpenCorpus:
     """A corpus folder, looked through; nothing is decoded yet."""
 
     name: str
-    """Name of the folder."""
+    """Name of the folder, with the manifest's where several lie in it."""
     split: str
     """What was asked for, or ``all`` where the corpus has no splits."""
     items: tuple[SourceItem, ...]
@@ -65,13 +66,15 @@ class CorpusScore:
 
 
 def open_corpus(path: Path, split: str) -> OpenCorpus:
-    """Look through a corpus folder, or the folder of a manifest; ``all`` takes every split."""
+    """Look through a corpus folder, or what one manifest of it lists; ``all`` takes every split.
+
+    Whoever evaluates recordings that state no consent answers for that themselves.
+    """
     if split not in (*SPLITS, "all"):
         raise AuricleError(
             f"there is no split {split!r}", item="--split", mend="train, dev, test or all"
         )
-    root = path.parent if path.is_file() else path
-    found = scan(root)
+    found = scan(path, options=SourceOptions(consent=("eval",)))
     if split != "all" and not any(item.split for item in found.items):
         split = "all"  # a folder of recordings: everything in it is there to be evaluated
     items = [item for item in found.items if split in ("all", item.split)]
@@ -82,11 +85,19 @@ def open_corpus(path: Path, split: str) -> OpenCorpus:
                 Problem(item=item.origin, message="its consent does not cover evaluation")
             )
     return OpenCorpus(
-        name=root.resolve().name,
+        name=_name(found),
         split=split,
         items=tuple(item for item in items if "eval" in item.consent),
         problems=tuple(problems),
     )
+
+
+def _name(found: Scan) -> str:
+    """The folder's name, and the manifest's where it is not the one that the folder goes by."""
+    folder, listing = found.root.resolve().name, found.listing
+    if listing is None or listing.name == MANIFEST:
+        return folder
+    return f"{folder}/{listing.name}"
 
 
 def score_corpus(
@@ -101,7 +112,7 @@ def score_corpus(
         row = recording.utterance
         began = time.process_time()
         try:
-            text = transcribe(recording.flac, row.utterance_id)
+            text = transcribe(recording.stored, row.utterance_id)
         except AuricleError as error:
             result.problems.append(
                 Problem(item=row.utterance_id, message=error.message, mend=error.mend or "")
@@ -141,10 +152,11 @@ def evaluate_bundle(
     *,
     mode: Literal["file", "stream"],
     greedy: bool,
+    version: str = "",
     progress: Progress = lambda done, total: None,
 ) -> BundleEvaluation:
     """A corpus through a bundle as the service runs it."""
-    recognizer = open_recognizer(folder, greedy=greedy)
+    recognizer = open_recognizer(folder, greedy=greedy, version=version)
     read = stream_text_of if mode == "stream" else text_of
     found = score_corpus(
         corpus, lambda audio, name: read(recognizer, audio, name=name), progress=progress

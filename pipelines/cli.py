@@ -98,7 +98,8 @@ def _add_data_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     add.add_argument(
         "path",
         metavar="PATH",
-        help="manifest.jsonl folder, LibriSpeech, Common Voice TSV, Kaldi, audio + .txt",
+        help="folder with manifest.jsonl (or the manifest itself), LibriSpeech, Common Voice TSV, Kaldi, "
+        "audio + .txt",
     )
     add.add_argument("--name", help="corpus name (default: the folder's name)")
     add.add_argument(
@@ -107,8 +108,13 @@ def _add_data_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     add.add_argument("--licence", default="", help="licence where the corpus does not say")
     add.add_argument(
         "--consent",
-        default="train,eval",
-        help="purposes that the speakers agreed to where the corpus does not say (train,eval)",
+        help="purposes that the speakers agreed to where the corpus does not say (train,eval where "
+        "a licence is named, none where none is)",
+    )
+    add.add_argument(
+        "--speaker-from-folder",
+        action="store_true",
+        help="where the corpus names no speaker, the folder around a recording is its speaker",
     )
     add.add_argument("--workers", type=int, default=2, help="processes that decode (2)")
     add.add_argument("--json", action="store_true", help="print one JSON object")
@@ -128,7 +134,7 @@ def _add_pipeline_commands(commands: "Commands[argparse.ArgumentParser]") -> Non
     run.add_argument("--again", metavar="STAGE", help="run this stage although nothing changed")
     run.add_argument("--json", action="store_true", help="print one JSON object at the end")
     train = _command(
-        commands, "train", "pipelines.train:experiment", "a training run outside the pipeline"
+        commands, "train", "pipelines.experiment:main", "a training run outside the pipeline"
     )
     train.add_argument(
         "--overfit-one-batch",
@@ -161,7 +167,7 @@ def _add_model_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         "pipelines.eval_manifest:main",
         "WER and CER with intervals, per slice, of any manifest",
     )
-    evaluate.add_argument("manifest", metavar="MANIFEST", help="manifest.jsonl or its folder")
+    evaluate.add_argument("manifest", metavar="MANIFEST", help="a manifest or a corpus folder")
     evaluate.add_argument("--split", default="test", help="train, dev, test or all (test)")
     evaluate.add_argument(
         "--mode", choices=("file", "stream"), default="file", help="how it is recognised (file)"
@@ -201,6 +207,7 @@ def _add_model_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     promote.add_argument("--alias", default="champion", help="which alias moves (champion)")
     promote.add_argument("--actor", default="", help="who decides (default: the login name)")
+    promote.add_argument("--reason", default="", help="why, where --version goes back")
     promote.add_argument("--json", action="store_true", help="print JSON")
     audit = commands.add_parser("audit", help="the ledger: verify, list")
     audit.set_defaults(target="pipelines.audit:verify", json=False)
@@ -277,7 +284,7 @@ def _enter_workspace(args: argparse.Namespace) -> None:
 
 _EXTRA_OF = {
     "torch": "train", "torchaudio": "train", "pytorch_lightning": "train", "mlflow": "train",
-    "feast": "train", "evidently": "train", "onnx": "train", "onnxscript": "train", "matplotlib": "train",
+    "feast": "train", "evidently": "monitor", "onnx": "train", "onnxscript": "train", "matplotlib": "train",
     "great_expectations": "data", "pyarrow": "data", "dvc": "data", "pandas": "data", "grimp": "data",
     "soundfile": "data", "av": "data", "soxr": "data",
     "bentoml": "serve", "onnxruntime": "serve", "prometheus_client": "serve", "websockets": "serve",

@@ -28,8 +28,11 @@ def _body(run: StageRun) -> None:
     shutil.rmtree(paths.DATA_DOCS, ignore_errors=True)
     outcome = validate(rows, config, paths.DATA_DOCS)
     if not outcome.success:
+        pages = f"{paths.DATA_DOCS}/index.html shows every rule"
         raise AuricleError(
-            outcome.message, item=str(paths.ALL), mend=f"see {paths.DATA_DOCS}/index.html"
+            outcome.message,
+            item=str(paths.ALL),
+            mend=f"{outcome.mend}; {pages}" if outcome.mend else pages,
         )
     good = [row for row in rows if row.utterance_id not in outcome.quarantined]
     write_manifest(paths.ACCEPTED, good)

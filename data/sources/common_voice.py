@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data.sources.item import SPLITS, Scan, SourceError
+from data.sources.item import SPLITS, Scan, SourceError, split_named
 
 LAYOUT = "common-voice"
 _CLIPS = "clips"
@@ -19,6 +19,9 @@ def matches(root: Path) -> bool:
 
 def scan(into: Scan) -> None:
     """Read the three splits; ``validated.tsv``, without splits, where there are none."""
+    if into.listing is not None:
+        _scan_table(into, into.listing, split_named(into.listing.stem))
+        return
     splits = [split for split in SPLITS if (into.root / f"{split}.tsv").is_file()]
     for split in splits:
         _scan_table(into, into.root / f"{split}.tsv", split)

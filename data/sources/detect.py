@@ -41,13 +41,34 @@ def detect_layout(root: Path) -> str:
     )
 
 
-def scan(root: Path, *, options: SourceOptions | None = None, layout: str = "auto") -> Scan:
-    """Every usable recording and every problem of a corpus; nothing is decoded yet."""
+def scan(source: Path, *, options: SourceOptions | None = None, layout: str = "auto") -> Scan:
+    """Every usable recording and every problem of a corpus; nothing is decoded yet.
+
+    ``source`` is the corpus folder, or the file in it that lists the recordings: of several
+    manifests in one folder the named one is read.
+    """
     if layout != "auto" and layout not in _SCANS:
         raise SourceError(f"layout {layout!r} is unknown", mend=f"use auto or {', '.join(LAYOUTS)}")
-    found = detect_layout(root) if layout == "auto" else layout
+    root, listing = (source.parent, source) if source.is_file() else (source, None)
+    found = layout
+    if layout == "auto":
+        found = _layout_of_listing(listing) if listing else detect_layout(root)
     if not root.is_dir():
         raise SourceError("there is no such folder", item=str(root))
-    into = Scan(root=root, options=options or SourceOptions(), layout=found)
+    into = Scan(root=root, options=options or SourceOptions(), layout=found, listing=listing)
     _SCANS[found](into)
     return into
+
+
+def _layout_of_listing(listing: Path) -> str:
+    if listing.suffix.lower() in (".jsonl", ".ndjson", ".json"):
+        return manifest_jsonl.LAYOUT
+    if listing.suffix.lower() == ".tsv":
+        return common_voice.LAYOUT
+    if listing.name in kaldi.TABLES:
+        return kaldi.LAYOUT
+    raise SourceError(
+        "is not a folder and no file that lists recordings",
+        item=str(listing),
+        mend="name a corpus folder, a manifest (.jsonl) or a Common Voice table (.tsv)",
+    )

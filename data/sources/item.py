@@ -18,6 +18,16 @@ _SPLIT_ALIASES = {
 }
 
 
+UNKNOWN_LICENCE = "unknown"
+_NO_LICENCE = frozenset(("", "unknown", "none", "n/a", "na", "?", "tbd", "todo"))
+_USUAL_CONSENT = ("eval", "train")
+
+
+def names_licence(licence: str) -> bool:
+    """Whether the words name a licence; ``unknown`` and its like name none."""
+    return licence.strip().lower() not in _NO_LICENCE
+
+
 class SourceError(AuricleError):
     """A folder that cannot be read as a corpus at all."""
 
@@ -28,14 +38,16 @@ class SourceOptions:
 
     language: str = "en"
     """Language tag."""
-    licence: str = "unknown"
+    licence: str = UNKNOWN_LICENCE
     """Licence."""
-    consent: tuple[str, ...] = ("train", "eval")
-    """Purposes that the recordings may serve."""
+    consent: tuple[str, ...] | None = None
+    """Purposes that the recordings may serve; None: training and evaluation where the licence is
+    known, and nothing where it is not."""
     source: str = ""
     """Where the corpus came from; the folder's name if empty."""
     speaker_from_folder: bool = False
-    """Flat folders only: take the name of the folder around a recording as its speaker."""
+    """Where the corpus names no speaker, take the name of the folder around the recording (the
+    innermost one below the corpus folder that names no split)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +108,8 @@ class Scan:
     """Defaults for what the corpus leaves open."""
     layout: str = ""
     """Name of the layout that was read."""
+    listing: Path | None = None
+    """The one file of ``root`` that lists the recordings, where somebody named one."""
     items: list[SourceItem] = field(default_factory=list)
     """Usable recordings, in the corpus's order."""
     problems: list[Problem] = field(default_factory=list)
@@ -183,22 +197,31 @@ class Scan:
             self.refuse(origin, "has no transcript", "write what is said, or drop the row")
             return
         options = self.options
+        licence = licence or options.licence
+        if consent is None:
+            consent = options.consent
+        if consent is None:
+            consent = _USUAL_CONSENT if names_licence(licence) else ()
         self.items.append(
             SourceItem(
                 source_id=source_id,
                 origin=origin,
                 path=path,
                 text=text.strip(),
-                speaker=speaker,
+                speaker=speaker or self._folder_speaker(path),
                 language=language or options.language,
                 split=split,
-                licence=licence or options.licence,
-                consent=tuple(sorted(set(options.consent if consent is None else consent))),
+                licence=licence,
+                consent=tuple(sorted(set(consent))),
                 source=source or options.source or self.root.name,
                 start_s=start_s,
                 end_s=end_s,
             )
         )
+
+    def _folder_speaker(self, path: Path) -> str:
+        folders = path.relative_to(self.root).parts[:-1] if self.options.speaker_from_folder else ()
+        return next((name for name in reversed(folders) if not split_named(name)), "")
 
 
 def _is_file(path: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from data.sources.item import Scan, split_named
 
 LAYOUT = "kaldi"
+TABLES = ("wav.scp", "text")
 
 
 def matches(root: Path) -> bool:
@@ -17,13 +18,13 @@ def matches(root: Path) -> bool:
 
 def scan(into: Scan) -> None:
     """Read every data folder."""
-    for folder in _folders(into.root):
+    for folder in [into.root] if into.listing else _folders(into.root):
         _scan_folder(into, folder)
 
 
 def _folders(root: Path) -> list[Path]:
     candidates = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
-    return [path for path in candidates if all((path / f).is_file() for f in ("wav.scp", "text"))]
+    return [path for path in candidates if all((path / f).is_file() for f in TABLES)]
 
 
 def _scan_folder(into: Scan, folder: Path) -> None:

@@ -19,7 +19,7 @@ def matches(root: Path) -> bool:
 
 def scan(into: Scan) -> None:
     """Read every row."""
-    path = into.root / FILE
+    path = into.listing or into.root / FILE
     for number, line in into.lines(path):
         origin = into.origin(path, number)
         row = _row(into, origin, line)
@@ -42,7 +42,9 @@ def _row(into: Scan, origin: str, line: str) -> dict[str, Any] | None:
         return None
     for name in _STRINGS:
         if not isinstance(row.get(name) or "", str):
-            into.refuse(origin, f'"{name}" is {row[name]!r}, not text', f'put "{name}" in quotes')
+            # not the value itself: a transcript belongs in no message
+            kind = type(row[name]).__name__
+            into.refuse(origin, f'"{name}" holds {kind}, not text', f'put "{name}" in quotes')
             return None
     return row
 

@@ -67,6 +67,7 @@ def test_each_bad_row_is_quarantined_by_id_with_every_reason(judge: Validate) ->
         109: ({"normalised_text": "a " * 30}, "15 words a second"),
         110: ({"normalised_text": "hm", "duration_s": 40.0}, "0.05 characters a second, below"),
         111: ({"licence": ""}, "no licence is named"),
+        119: ({"licence": " Unknown"}, "no licence is named"),
         112: ({"consent": ("eval",)}, "the consent does not cover train"),
         113: ({"split": "validation", "speaker": ""}, "the split validation is none of"),
         114: ({"language": "fr"}, "the language fr is none of en"),
@@ -88,7 +89,7 @@ def test_each_bad_row_is_quarantined_by_id_with_every_reason(judge: Validate) ->
     for number, (_, reason) in bad.items():
         assert any(reason in said for said in outcome.quarantined[f"{number:032x}"]), reason
     assert outcome.statistics["quarantined"] == len(bad)
-    assert outcome.statistics["refused_by_rule"]["licence"] == 1
+    assert outcome.statistics["refused_by_rule"]["licence"] == 2
 
 
 def test_a_row_can_have_several_reasons(judge: Validate) -> None:
@@ -146,6 +147,15 @@ def test_too_large_a_share_of_refused_rows_stops_the_batch(judge: Validate) -> N
     assert not outcome.success
     assert "10 of 50 utterances (20.0%)" in outcome.message and "level (10)" in outcome.message
     assert judge(rows, max_quarantined_share=0.2).success
+
+
+def test_a_corpus_of_unknown_licence_is_stopped_with_the_mend(judge: Validate) -> None:
+    rows = [_utterance(number, licence="unknown", consent=()) for number in range(5)]
+    outcome = judge(rows)
+    assert not outcome.success and outcome.statistics["licence_unknown"] == 5
+    assert "licence (5), consent (5)" in outcome.message and "--licence" in outcome.mend
+    named = [replace(row, licence="CC-BY-4.0", consent=("eval", "train")) for row in rows]
+    assert judge(named).success and not judge(named).mend
 
 
 def test_no_utterances_is_a_stop(judge: Validate) -> None:

@@ -81,7 +81,7 @@ def test_each_bad_row_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
         (6, "already used at manifest.jsonl:1"),
         (7, "c.wav is missing"),
         (8, "no transcript"),
-        (9, '"text" is 7'),
+        (9, '"text" holds int, not text'),
         (10, "'holdout' is unknown"),
         (11, "consent is not a list"),
     ]
@@ -222,13 +222,63 @@ def test_a_plain_folder(tmp_path: Path) -> None:
     }
 
 
+def test_speakers_from_folders_where_the_corpus_names_none(tmp_path: Path) -> None:
+    touch(*(tmp_path / name for name in ("ada/train/a.wav", "test/b.wav", "bob/c.wav", "d.wav")))
+    rows = [
+        {"path": "ada/train/a.wav", "text": "x"},
+        {"path": "test/b.wav", "text": "x"},
+        {"path": "bob/c.wav", "text": "x", "speaker": "carl"},
+        {"path": "d.wav", "text": "x"},
+    ]
+    found = scan(manifest(tmp_path, *rows), options=SourceOptions(speaker_from_folder=True))
+    assert [item.speaker for item in found.items] == ["ada", "", "carl", ""]
+    assert {item.speaker for item in scan(tmp_path).items} == {"", "carl"}
+
+
+def test_consent_follows_from_a_licence_and_from_nothing_else(tmp_path: Path) -> None:
+    touch(tmp_path / "a.wav")
+    row = {"path": "a.wav", "text": "x"}
+    for licence, consent in (
+        ("", ()),
+        ("unknown", ()),
+        (" Unknown ", ()),
+        ("MIT", ("eval", "train")),
+    ):
+        (item,) = scan(manifest(tmp_path, row | {"licence": licence})).items
+        assert item.consent == consent, licence
+    stated = SourceOptions(consent=("eval",))
+    assert scan(tmp_path, options=stated).items[0].consent == ("eval",)
+    (item,) = scan(manifest(tmp_path, row | {"consent": []}), options=stated).items
+    assert item.consent == ()
+
+
+def test_the_named_listing_is_read_and_no_other(tmp_path: Path) -> None:
+    touch(tmp_path / "a.wav", tmp_path / "b.wav")
+    manifest(tmp_path, {"path": "a.wav", "text": "usual"})
+    (tmp_path / "other.jsonl").write_text('{"path": "b.wav", "text": "other"}\n')
+    assert [item.text for item in scan(tmp_path).items] == ["usual"]
+    (item,) = scan(tmp_path / "other.jsonl").items
+    assert (item.text, item.origin) == ("other", "other.jsonl:1")
+
+
+def test_a_named_table_of_other_layouts(tmp_path: Path) -> None:
+    common_voice(tmp_path, train=["s1\ta.mp3\tone\t2\ten"], dev=["s2\tb.mp3\ttwo\t2\ten"])
+    (item,) = scan(tmp_path / "dev.tsv").items
+    assert (item.text, item.split) == ("two", "dev")
+    touch(tmp_path / "k/r.wav", tmp_path / "k/other/r.wav")
+    for folder, text in ((tmp_path / "k", "outer"), (tmp_path / "k/other", "inner")):
+        (folder / "wav.scp").write_text("u r.wav\n")
+        (folder / "text").write_text(f"u {text}\n")
+    assert [item.text for item in scan(tmp_path / "k/text").items] == ["outer"]
+
+
 def test_folders_that_are_no_corpus(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"holds no corpus.*write a manifest"):
         detect_layout(tmp_path)
     with pytest.raises(SourceError, match="no such folder"):
         scan(tmp_path / "none")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(SourceError, match="not a folder"):
+    with pytest.raises(SourceError, match=r"not a folder and no file that lists recordings"):
         scan(tmp_path / "file")
     with pytest.raises(SourceError, match="'tape' is unknown"):
         scan(tmp_path, layout="tape")
