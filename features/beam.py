@@ -10,7 +10,7 @@ frame only, so chunk borders cannot change an answer.
 """
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from operator import itemgetter
 from typing import Any
 
@@ -65,12 +65,15 @@ class BeamDecoder:
         self._token_threshold, self._token_beam = token_threshold, token_beam
         self._beam_threshold, self._recombine = beam_threshold, recombine
         self._speller = Speller(table, alpha=alpha, beta=beta, lm=lm, trie=trie)
-        self._trunk = self._speller.root
-        self._beam: list[Entry] = [(self._speller.root, 1.0, 0.0, None, None)]
+        self._finished = False
+        self._begin(self._speller.root())
+
+    def _begin(self, root: Prefix) -> None:
+        self._trunk = root
+        self._beam: list[Entry] = [(root, 1.0, 0.0, None, None)]
         self._settled = True  # every prefix ends in blank
         self._log_scale = 0.0  # the probabilities in the beam are smaller than true by this, in ln
         self._confidence: list[float] = []
-        self._finished = False
 
     @property
     def frames_seen(self) -> int:
@@ -106,6 +109,15 @@ class BeamDecoder:
     def finish(self) -> Hypothesis:
         """End the utterance: last words are completed and the sentence's end is scored."""
         self._finished = True
+        return self._ended(self._speller.end_score)[0]
+
+    def pause(self) -> Hypothesis:
+        """End the utterance at a pause and begin the next, which may go on with the sentence."""
+        hypothesis, prefix = self._ended(self._speller.pause_score)
+        self._begin(self._speller.root(after=prefix))
+        return hypothesis
+
+    def _ended(self, end_score: Callable[[Prefix], float]) -> tuple[Hypothesis, Prefix]:
         endings: dict[Prefix, list[Any]] = {}  # ended prefix -> [p, largest part, its times]
         for prefix, pb, pn, tb, tn in self._beam:
             ended = prefix if prefix.boundary else self._speller.child(prefix, self._table.space)
@@ -119,11 +131,11 @@ class BeamDecoder:
             prefix, pb, pn, tb, tn = self._beam[0]
             endings[self._speller.complete(prefix)] = [pb + pn, pb + pn, tb if pb >= pn else tn]
         scored = [
-            (math.log(p) + ended.bonus + self._speller.end_score(ended), ended, times)
+            (math.log(p) + ended.bonus + end_score(ended), ended, times)
             for ended, (p, _, times) in endings.items()
         ]
         score, ended, times = max(scored, key=_first)
-        return self._hypothesis(ended, times, score + self._log_scale)
+        return self._hypothesis(ended, times, score + self._log_scale), ended
 
     def _accept_block(self, logp_TV: NDArray[np.float64]) -> None:
         first = len(self._confidence)

@@ -13,11 +13,14 @@ class GreedyDecoder:
 
     def __init__(self, table: TokenTable) -> None:
         self._table = table
+        self._finished = False
+        self._begin()
+
+    def _begin(self) -> None:
         self._last = BLANK
         self._emitted: list[tuple[int, int]] = []
         self._confidence: list[float] = []
         self._score = 0.0
-        self._finished = False
 
     @property
     def frames_seen(self) -> int:
@@ -58,3 +61,9 @@ class GreedyDecoder:
         """End the utterance."""
         self._finished = True
         return self.best()
+
+    def pause(self) -> Hypothesis:
+        """End the utterance at a pause and begin the next."""
+        hypothesis = self.best()
+        self._begin()
+        return hypothesis

@@ -58,6 +58,9 @@ class StreamingDecoder(Protocol):
     def best(self) -> Hypothesis:
         """The best hypothesis so far, with word times; the utterance goes on."""
 
+    def pause(self) -> Hypothesis:
+        """End the utterance at a pause; the next one begins with the next frame."""
+
     def finish(self) -> Hypothesis:
         """End the utterance and give the final answer."""
 

@@ -5,11 +5,14 @@ the prefix is first spelt. Spaces between words are one token however often the 
 and the empty prefix counts as just after a space: a leading space changes nothing.
 """
 
+import math
 from collections.abc import Hashable
 
 from features.language_model import ArpaModel, State
 from features.lexicon import Trie
 from features.tokens import TokenTable
+
+_PAUSE_INSIDE = 0.1  # chance of an endpoint's silence between two words of one sentence
 
 
 class Prefix:
@@ -50,10 +53,19 @@ class Speller:
         self._characters = [table.decode([token]) for token in range(table.size)]
         self._lookahead = trie.lookahead(lm) if trie is not None and lm is not None else None
         self._gain = max(beta, 0.0)  # a language model only takes: one token cannot add more
-        state = lm.start if lm else ()
-        self.root = Prefix(
-            None, table.space, word="", state=state, bonus=0.0, node=0, ahead=0.0, hope=self._gain,
-            future=(table.space, state, 0),
+
+    def root(self, after: Prefix | None = None) -> Prefix:
+        """The empty prefix of a new sentence, or of what follows a pause ``after`` a prefix.
+
+        Where the language model does not expect the sentence to end there, it goes on.
+        """
+        state: State = ()
+        if self._lm is not None:
+            goes_on = after is not None and self._end_chance(after) < _PAUSE_INSIDE
+            state = after.state if after is not None and goes_on else self._lm.start
+        return Prefix(
+            None, self._space, word="", state=state, bonus=0.0, node=0, ahead=0.0, hope=self._gain,
+            future=(self._space, state, 0),
         )  # fmt: skip
 
     def child(self, prefix: Prefix, token: int) -> Prefix | None:
@@ -71,6 +83,16 @@ class Speller:
     def end_score(self, prefix: Prefix) -> float:
         """What the sentence's end adds to a prefix whose last word is complete."""
         return self._alpha * self._lm.score_end(prefix.state) if self._lm else 0.0
+
+    def pause_score(self, prefix: Prefix) -> float:
+        """What a pause adds to a prefix: the sentence's end, or a speaker who thinks."""
+        if self._lm is None:
+            return 0.0
+        ends = self._end_chance(prefix)
+        return self._alpha * math.log(ends + _PAUSE_INSIDE * (1.0 - ends))
+
+    def _end_chance(self, prefix: Prefix) -> float:
+        return math.exp(self._lm.score_end(prefix.state)) if self._lm is not None else 1.0
 
     def complete(self, prefix: Prefix) -> Prefix:
         """Make an unfinished word of the lexicon whole, for an utterance cut in mid-word.

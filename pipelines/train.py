@@ -1,11 +1,9 @@
-"""Stage ``train`` and operation ``auricle train``: from the training frame to a checkpoint."""
+"""Stage ``train``: from the training frame to a checkpoint, tracked by MLflow."""
 
-import argparse
-import json
-import sys
+import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +14,6 @@ from features.training_rows import read_rows
 from governance.canonical import digest
 from governance.errors import AuricleError
 from governance.params import load
-from governance.records import read_record
 from pipelines import _paths as paths
 from pipelines._stage import StageRun, path_digest, run_stage
 from training.config import TrainConfig
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     from governance.registry import Registry
 
 _PROGRESS_EVERY_S = 10.0
-_LONG_MINUTES = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +59,9 @@ def _body(run: StageRun) -> None:
     materials = load_materials()
     cost = estimate_cost(config, materials.archive, materials.train, materials.archive.norm)
     print(f"  {cost.parameters:,} parameters, {cost.steps} steps, about {cost.minutes:.0f} minutes")
-    state = paths.RESUME / digest([asdict(config), materials.facts])[7:23]
+    # A changed statement is another training: its state must not go on from the old code's weights.
+    facts = materials.facts | {"code": path_digest(paths.CODE / "train.json")}
+    state = paths.RESUME / digest([asdict(config), facts])[7:23]
     registry, run_id = _tracked_run(state, config)
     result = fit(
         config,
@@ -73,15 +71,16 @@ def _body(run: StageRun) -> None:
         stats=materials.archive.norm,
         table=materials.table,
         out_dir=paths.CHECKPOINT,
-        facts=materials.facts,
+        facts=facts,
         state_dir=state,
         logger=registry.logger(run_id),
-        progress=_printer(),
+        progress=step_printer(),
     )
     registry.log_metrics(run_id, {f"dev_wer.{k}": v for k, v in result.dev_wer.items()})
     registry.finish(run_id)
+    shutil.rmtree(state, ignore_errors=True)  # only a killed run goes on; a finished one is done
     run.parameters = asdict(config)
-    run.figures = _figures(result) | {"run_id": run_id, "estimated_minutes": cost.minutes}
+    run.figures = figures_of(result) | {"run_id": run_id, "estimated_minutes": cost.minutes}
 
 
 def load_materials() -> Materials:
@@ -126,16 +125,18 @@ def _tracked_run(state: Path, config: TrainConfig) -> "tuple[Registry, str]":
     state.mkdir(parents=True, exist_ok=True)
     note.write_text(run_id)
     registry.log_params(run_id, {"train": asdict(config)})
-    ingest = read_record(paths.report("ingest"))
+    # The corpora of the manifest, which the stage depends on: a repeated ingest that changes no row
+    # must not train anew.
+    corpora = sorted({row.shard.partition("/")[0] for row in read_manifest(paths.SPLIT)})
     for name, path in (("manifest", paths.SPLIT), ("features", paths.FEATURES)):
         registry.log_dataset(
             run_id,
-            name=f"{name}: {', '.join(ingest.params['corpora'])}",
+            name=f"{name}: {', '.join(corpora)}",
             digest=path_digest(path),
             source=f"dvc://{path.as_posix()}",
             context="training",
         )
-    for corpus in ingest.params["corpora"]:
+    for corpus in corpora:
         registry.log_dataset(
             run_id,
             name=f"shards: {corpus}",
@@ -146,7 +147,8 @@ def _tracked_run(state: Path, config: TrainConfig) -> "tuple[Registry, str]":
     return registry, run_id
 
 
-def _figures(result: TrainResult) -> dict[str, Any]:
+def figures_of(result: TrainResult) -> dict[str, Any]:
+    """What the record says of a training."""
     return {
         "chosen": result.chosen,
         "steps": result.steps,
@@ -161,7 +163,8 @@ def _figures(result: TrainResult) -> dict[str, Any]:
     }
 
 
-def _printer() -> Callable[[Progress], None]:
+def step_printer() -> Callable[[Progress], None]:
+    """Prints a line of progress at most every ten seconds."""
     last_s = 0.0
 
     def show(progress: Progress) -> None:
@@ -179,66 +182,6 @@ def _printer() -> Callable[[Progress], None]:
         )
 
     return show
-
-
-def experiment(args: argparse.Namespace) -> int:
-    """Entry of ``auricle train``: tries things out; the pipeline's outputs stay as they are."""
-    config = load("train", TrainConfig)
-    if args.steps is not None:
-        if args.steps < 1:
-            raise AuricleError("needs at least one step", item="--steps", mend="for example 200")
-        config = replace(
-            config, steps=args.steps, warmup_steps=min(config.warmup_steps, args.steps)
-        )
-    for path in (paths.FRAMES / "training.parquet", paths.FEATURES, paths.TOKENS):
-        if not path.exists():
-            raise AuricleError("not there yet", item=str(path), mend="`auricle run publish`")
-    materials = load_materials()
-    cost = estimate_cost(config, materials.archive, materials.train, materials.archive.norm)
-    minutes = min(cost.minutes, args.limit_minutes or cost.minutes)
-    _say(
-        args,
-        f"{cost.parameters:,} parameters, {cost.step_s:.2f} s a step, {cost.steps} steps; "
-        f"about {minutes:.1f} minutes on this machine",
-    )
-    if minutes > _LONG_MINUTES and not args.yes:
-        raise AuricleError(
-            f"this run would take {minutes:.0f} minutes",
-            item="train",
-            mend="--yes, or --limit-minutes N",
-        )
-    result = fit(
-        config,
-        archive=materials.archive,
-        train=materials.train,
-        dev=materials.dev,
-        stats=materials.archive.norm,
-        table=materials.table,
-        out_dir=paths.STATE / "experiments" / time.strftime("%Y%m%d-%H%M%S"),
-        facts=materials.facts,
-        progress=None if args.json else _printer(),
-        overfit_one_batch=args.overfit_one_batch,
-        limit_minutes=args.limit_minutes,
-    )
-    return _conclude(args, result)
-
-
-def _conclude(args: argparse.Namespace, result: TrainResult) -> int:
-    if args.json:
-        figures = _figures(result) | {"checkpoint": str(result.checkpoint)}
-        sys.stdout.write(json.dumps(figures) + "\n")
-        return 0
-    loss = result.curves.get("loss", [(0, float("nan"))])
-    _say(
-        args,
-        f"loss {loss[0][1]:.3f} -> {loss[-1][1]:.3f}, dev WER {result.dev_wer or 'not measured'}",
-    )
-    _say(args, f"checkpoint {result.checkpoint}")
-    return 0
-
-
-def _say(args: argparse.Namespace, text: str) -> None:
-    (sys.stderr if args.json else sys.stdout).write(text + "\n")
 
 
 if __name__ == "__main__":

@@ -132,7 +132,8 @@ class LiveStream:
             cut = endpoint.frame - before
             self._advance(logp_TV[done:cut])
             done = cut
-            events.append(self._final(speech_final=endpoint.rule == "trailing-silence"))
+            paused = self._decoder.pause()
+            events.append(self._final(paused, speech_final=endpoint.rule == "trailing-silence"))
         self._advance(logp_TV[done:])
         if self.request.interim and done < len(logp_TV):
             events.append(self._event(self._words(self._decoder.best())))
@@ -143,7 +144,9 @@ class LiveStream:
 
         The caches restart empty, so the text after this point depends only on the audio after it.
         """
-        event = self._final(speech_final=True, from_finalize=from_finalize)
+        finished = self._decoder.finish()
+        self._decoder = self.parts.new_decoder()
+        event = self._final(finished, speech_final=True, from_finalize=from_finalize)
         self._pending_TF = self._pending_TF[:0]
         self.parts.engine.slab.reset(self.row)
         self._epoch_s, self._epoch_frames = self._features_seen * self._hop_s, 0
@@ -192,8 +195,10 @@ class LiveStream:
             end_s=max(self._now_s, self._utterance_s),
         )
 
-    def _final(self, *, speech_final: bool = False, from_finalize: bool = False) -> StreamEvent:
-        words = self._words(self._decoder.finish())
+    def _final(
+        self, hypothesis: Hypothesis, *, speech_final: bool = False, from_finalize: bool = False
+    ) -> StreamEvent:
+        words = self._words(hypothesis)
         event = replace(
             self._event(words),
             is_final=True,
@@ -201,7 +206,6 @@ class LiveStream:
             from_finalize=from_finalize,
         )
         self.words.extend(words)
-        self._decoder = self.parts.new_decoder()
         self._utterance_s = self._now_s
         return event
 

@@ -44,6 +44,8 @@ class VariantFigures:
 
     variant: str
     """ "fp32", "int8", "fp16"."""
+    chunk_ms: int
+    """Chunk of the streams that were measured."""
     bytes: int
     """All graphs on disk."""
     file_rtf: Interval
@@ -72,18 +74,20 @@ def measure_variants(
     *,
     repetitions: int,
     seed: int,
-    chunk_ms: int = 640,
+    chunk_ms: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, VariantFigures]:
     """Measure bundles on the same normalised recordings; the first is what others are compared to.
 
-    Gives plain figures by name; what they mean for a gate is the gate's to say.
+    Streams run in the chunk that the service would choose for the first bundle, unless told
+    otherwise. Gives plain figures by name; what they mean for a gate is the gate's to say.
     """
     if not folders or not features or repetitions < 1:
         raise AuricleError(
             "needs a bundle, a recording and a repetition", item="benchmark", mend="give them"
         )
     bundles = {name: Bundle.load(folder) for name, folder in folders.items()}
+    chunk_ms = chunk_ms or next(iter(bundles.values())).config.default_chunk_ms
     timers = {name: _Timer(bundle, features, chunk_ms) for name, bundle in bundles.items()}
     for timer in timers.values():
         timer.warm_up()
@@ -105,8 +109,9 @@ class _Timer:
     """Collects the times of one variant."""
 
     def __init__(self, bundle: Bundle, features: Sequence[Floats], chunk_ms: int) -> None:
+        self._engine = OnnxEngine(bundle, chunk_ms=chunk_ms)  # which refuses a chunk it lacks
         chunk = bundle.config.chunks[chunk_ms]
-        self._engine = OnnxEngine(bundle, chunk_ms=chunk_ms)
+        self.stream_chunk_ms = chunk_ms
         self._session = open_session(bundle.path(chunk.file))
         self._chunk_frames = chunk.chunk_frames
         self._features = features
@@ -151,6 +156,7 @@ def _figures(bundle: Bundle, timer: _Timer, base: _Timer, seed: int) -> VariantF
     graphs = {config.offline, *(chunk.file for chunk in config.chunks.values())}
     return VariantFigures(
         variant=config.variant,
+        chunk_ms=timer.stream_chunk_ms,
         bytes=sum(bundle.path(name).stat().st_size for name in graphs),
         file_rtf=median_interval(timer.file_rtf, seed=seed),
         stream_rtf=median_interval(timer.stream_rtf, seed=seed),

@@ -84,7 +84,7 @@ class TrainConfig:
     learning_rate: float = 3e-3  # peak, after the warm-up
     warmup_steps: int = 300  # linear rise
     final_lr_share: float = 0.01  # where the cosine ends, in peaks
-    weight_decay: float = 0.01  # AdamW, on matrices only
+    weight_decay: float = 0.05  # of the matrices that Muon moves
     clip_norm: float = 1.0  # of the gradient
     full_context_share: float = 0.4  # steps that train the *full* mode; others draw a chunk
     chunk_frames: tuple[int, int] = (8, 32)  # drawn from this range, ends included

@@ -145,7 +145,7 @@ def _chunk(ms: int, left_frames: int) -> ChunkGraph:
         raise AuricleError(
             f"a chunk of {ms} ms is not a whole number of {FRAME_MS} ms frames that divides the "
             f"{left_frames} frames of left context",
-            item="params.yaml: export.chunks_ms",
+            item="params.yaml: export.chunk_ms",
             mend=f"choose from {_chunk_choices(left_frames)}",
         )
     return ChunkGraph(file=f"stream-{ms}.onnx", chunk_frames=frames, left_frames=left_frames)

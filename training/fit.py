@@ -17,10 +17,11 @@ from training import machine
 from training.checkpoint import Checkpoint, continues, load_checkpoint, save_checkpoint
 from training.config import TrainConfig
 from training.cost import estimate_cost
-from training.dataset import Archive, Batch, Example, TrainingData
+from training.dataset import Archive, Example, TrainingData
 from training.dev import DevSet
 from training.draws import seed_for
 from training.model import AcousticModel
+from training.prefetch import Prefetcher
 from training.step import Average
 from training.watch import History, MetricsLogger, Progress, Watch
 
@@ -117,9 +118,6 @@ def _train(
         watch.history = History.from_json(found.history)
         watch.step = found.step
         module.optimizer_state = found.optimizer
-    loader = torch.utils.data.DataLoader(
-        data, sampler=range(watch.step, config.steps), batch_size=None, collate_fn=_as_is
-    )
     with _quiet():
         trainer = pl.Trainer(
             accelerator="auto",
@@ -133,7 +131,7 @@ def _train(
             enable_model_summary=False,
         )
         if watch.step < config.steps:
-            trainer.fit(module, loader)
+            trainer.fit(module, Prefetcher(data, watch.step))
 
 
 def _finish(
@@ -207,10 +205,6 @@ def _shorten(
         return config
     warmup = min(config.warmup_steps, max(1, fitting // 10))
     return replace(config, steps=fitting, warmup_steps=warmup)
-
-
-def _as_is(batch: Batch) -> Batch:
-    return batch
 
 
 @contextmanager

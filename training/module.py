@@ -40,7 +40,7 @@ class CtcModule(pl.LightningModule):
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
 
     def configure_optimizers(self) -> Any:
-        """AdamW, with its state when a run goes on."""
+        """Muon and AdamW, with their state when a run goes on."""
         optimizer = make_optimizer(self.model, self.config)
         if self.optimizer_state is not None:
             optimizer.load_state_dict(self.optimizer_state)

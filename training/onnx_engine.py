@@ -76,8 +76,9 @@ class OnnxEngine:
     for it.
     """
 
-    def __init__(self, bundle: Bundle, *, chunk_ms: int = 640, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, *, chunk_ms: int | None = None, threads: int = 1) -> None:
         config = bundle.config
+        chunk_ms = config.default_chunk_ms if chunk_ms is None else chunk_ms
         if chunk_ms not in config.chunks:
             raise BundleError(
                 f"has no stream graph for {chunk_ms} ms, only {sorted(config.chunks)}",

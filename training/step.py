@@ -9,6 +9,7 @@ from training.dataset import Batch
 from training.draws import seed_for
 from training.loss import Loss, combine, ctc
 from training.model import AcousticModel
+from training.optimizer import Muon
 
 Tensor = Any
 
@@ -27,15 +28,13 @@ def batch_loss(model: AcousticModel, batch: Batch, config: TrainConfig) -> Loss:
     return combine(score(encoded.final_BTD), middle, config.middle_weight)
 
 
-def make_optimizer(model: AcousticModel, config: TrainConfig) -> Any:
-    """AdamW; weight decay on matrices and kernels only."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+def make_optimizer(model: AcousticModel, config: TrainConfig) -> Muon:
+    """Muon for the matrices between layers; AdamW for vectors and for both ends of the network."""
+    ends = {id(model.encoder.subsampling.first.weight), id(model.head.weight)}
+    parameters = list(model.parameters())
+    matrices = [p for p in parameters if p.ndim > 1 and id(p) not in ends]
+    others = [p for p in parameters if p.ndim <= 1 or id(p) in ends]
+    return Muon(matrices, others, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 class Average:

@@ -236,3 +236,38 @@ def test_a_missing_language_model_or_lexicon_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"lexicon\.txt"):
         make_decoder(DecoderConfig(lexicon=True), TABLE)
     assert make_decoder(DecoderConfig(kind="greedy", alpha=0.5, lexicon=True), TABLE)
+
+
+ORDERS = ArpaModel.from_text(
+    train_witten_bell(["one large tea", "one large tea", "two small teas", "see you", "see you"])
+)
+
+
+def after_a_pause(first: str, then: str) -> str:
+    """What is heard after a pause, with ``?`` in ``then`` as doubt between ``t`` and ``s``."""
+    decoder = make_decoder(DecoderConfig(alpha=1.0, beta=1.0), TABLE, ORDERS)
+    decoder.accept(spelt(first))
+    assert decoder.pause().text == first
+    logp = spelt(then.replace("?", "t"))
+    for frame in np.flatnonzero(np.exp(logp[:, TABLE.ids["t"]]) > 0.5):
+        logp[frame, [TABLE.ids["t"], TABLE.ids["s"]]] = math.log(0.49), math.log(0.5)
+    decoder.accept(logp)
+    return decoder.finish().text
+
+
+def test_a_sentence_goes_on_after_a_pause_inside_it() -> None:
+    assert after_a_pause("one large", "?ea") == "tea"
+
+
+def test_a_new_sentence_begins_after_a_pause_at_an_end() -> None:
+    assert after_a_pause("one large tea", "?ee you") == "see you"
+
+
+@pytest.mark.parametrize("kind", ["greedy", "beam"])
+def test_an_utterance_after_a_pause_has_its_own_frames(kind: str) -> None:
+    decoder = make_decoder(DecoderConfig(kind=kind), TABLE)
+    decoder.accept(spelt("yes"))
+    before = decoder.pause()
+    decoder.accept(spelt("yes"))
+    again = decoder.finish()
+    assert (again.text, again.frames) == (before.text, before.frames)

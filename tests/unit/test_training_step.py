@@ -12,8 +12,9 @@ from training.checkpoint import config_from_json, config_json  # noqa: E402
 from training.config import AugmentConfig, ModelConfig, TrainConfig  # noqa: E402
 from training.loss import combine, ctc, frames_needed  # noqa: E402
 from training.model import AcousticModel  # noqa: E402
+from training.optimizer import Muon, orthogonalise  # noqa: E402
 from training.schedule import learning_rate  # noqa: E402
-from training.step import Average  # noqa: E402
+from training.step import Average, make_optimizer  # noqa: E402
 from training.subsampling import inputs_for, output_frames  # noqa: E402
 
 CONFIG = TrainConfig(model=ModelConfig(), augment=AugmentConfig())
@@ -104,3 +105,40 @@ def test_model_is_a_function_of_its_seed():
         torch.manual_seed(seed)
         weights.append(AcousticModel(config).state_dict()["head.weight"])
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_orthogonalising_evens_out_the_singular_values():
+    torch.manual_seed(0)
+    for shape in ((32, 80), (80, 32)):
+        skewed = torch.randn(shape) * torch.logspace(0, -1, shape[1])
+        values = torch.linalg.svdvals(orthogonalise(skewed))
+        assert float(values.min()) > 0.5 and float(values.max()) < 1.3
+
+
+def test_the_rest_moves_as_torchs_adamw_does():
+    torch.manual_seed(0)
+    start = torch.randn(7)
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    one = Muon([], [ours], lr=0.01, weight_decay=0.1)
+    other = torch.optim.AdamW([theirs], lr=0.01, betas=(0.9, 0.98), weight_decay=0.0)
+    for _ in range(5):
+        gradient = torch.randn(7)
+        for optimizer, parameter in ((one, ours), (other, theirs)):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_every_weight_is_trained_by_exactly_one_rule():
+    model = AcousticModel(CONFIG.model)
+    optimizer = make_optimizer(model, CONFIG)
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in model.parameters())
+
+
+def test_a_muon_step_has_the_size_of_the_learning_rate():
+    torch.manual_seed(0)
+    matrix = torch.nn.Parameter(torch.zeros(48, 16))
+    matrix.grad = torch.randn(48, 16) * 1e-4  # whatever the gradient's scale
+    Muon([matrix], [], lr=0.01, weight_decay=0.0).step()
+    assert float(matrix.detach().square().mean().sqrt()) == pytest.approx(0.002, rel=0.3)
