@@ -250,7 +250,7 @@ class _Build:
         for name, row in self.before.items():
             stored = read_member(self.out_root, row.shard, row.offset, row.length)
             self.prints[name] = fingerprint(load_mono_16k(stored, name=name))
-        found = originals(near_duplicates(self.prints), kept=self.before)
+        found = originals(near_duplicates(self.prints), rank=lambda name: name not in self.before)
         for name, original in sorted(found.items()):
             if name in self.before:
                 continue  # adding data moves nobody who was there

@@ -10,14 +10,13 @@ numbers in blocks of matrix products (N = 100,000 and W = 10,000: 1.4e11 multipl
 exact comparison of the few pairs that pass. Memory: 600 bytes, and 250 bytes a second, for each.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.manifest import Utterance
 from data.units import SAMPLE_RATE_HZ
 
 _WINDOW, _HOP = 1024, 320
@@ -96,18 +95,12 @@ def near_duplicates(prints: Mapping[str, Fingerprint]) -> list[DuplicatePair]:
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
 
-def exact_duplicates(utterances: Iterable[Utterance]) -> dict[str, tuple[str, ...]]:
-    """Ids that several corpora hold, with the names of those corpora."""
-    corpora = defaultdict(list)
-    for utterance in utterances:
-        corpora[utterance.utterance_id].append(utterance.corpus)
-    return {name: tuple(where) for name, where in sorted(corpora.items()) if len(where) > 1}
+def originals(
+    pairs: Iterable[DuplicatePair], *, rank: Callable[[str], Any] = lambda name: 0
+) -> dict[str, str]:
+    """For each repeated id the one that it repeats: the one of least ``rank``, then the least.
 
-
-def originals(pairs: Sequence[DuplicatePair], *, kept: Iterable[str] = ()) -> dict[str, str]:
-    """For each repeated id the one that it repeats: one of ``kept`` if any, else the least.
-
-    Repetition is passed on: if b repeats a and c repeats b, all point to a.
+    Repetition is passed on: if b repeats a and c repeats b, all point to one.
     """
     parent: dict[str, str] = {}
 
@@ -116,10 +109,9 @@ def originals(pairs: Sequence[DuplicatePair], *, kept: Iterable[str] = ()) -> di
             parent[name] = name = parent[parent[name]]
         return name
 
-    preferred = set(kept)
     for pair in pairs:
         one, other = root(pair.first), root(pair.second)
-        least, greatest = sorted((one, other), key=lambda name: (name not in preferred, name))
+        least, greatest = sorted((one, other), key=lambda name: (rank(name), name))
         parent[greatest] = least
     return {name: root(name) for name in sorted(parent) if root(name) != name}
 

@@ -132,15 +132,23 @@ def read_member(root: Path, shard: str, offset: int, length: int) -> bytes:
     return content
 
 
-def verify_shard(path: Path) -> None:
-    """Refuse a shard whose bytes no longer match the digest in its name."""
+def verify_shard(path: Path) -> str:
+    """The digest of a shard; one whose bytes no longer match the digest in its name is refused."""
     named = path.stem.rpartition("-")[2]
-    if file_digest(path).removeprefix("sha256:")[:_NAME_HEX] != named:
+    if not path.is_file():
+        raise ShardError(
+            "its manifest names this shard, and it is missing",
+            item=str(path),
+            mend="fetch it with dvc pull or ingest the corpus again",
+        )
+    digest = file_digest(path)
+    if digest.removeprefix("sha256:")[:_NAME_HEX] != named:
         raise TamperError(
             "its content does not match the digest in its name",
             item=str(path),
             mend="fetch it with dvc pull or ingest the corpus again",
         )
+    return digest
 
 
 def shard_number(name: str) -> int:

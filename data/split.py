@@ -8,6 +8,7 @@ split: ``empty_splits`` reports it; nothing is moved to fill the gap.
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from data.manifest import Utterance
 from governance.errors import ConfigError
@@ -26,13 +27,19 @@ class Leak:
 
 
 def assign(
-    utterances: Iterable[Utterance], *, dev_percent: float, test_percent: float, salt: str
+    utterances: Iterable[Utterance],
+    *,
+    dev_percent: float,
+    test_percent: float,
+    salt: str,
+    unknown_speakers: Literal["train", "by_utterance"] = "train",
 ) -> list[Utterance]:
     """Every utterance with its split filled in, in the order given.
 
     A split given by the corpus wins. A speaker with a given split keeps it for those of their
     utterances that have none (the least exposed one when the corpus itself puts them in several:
-    ``leaks`` names them). An utterance whose speaker is unknown can only train.
+    ``leaks`` names them). An utterance whose speaker is unknown can only train, unless
+    ``by_utterance`` accepts that the same voice may train and judge.
     """
     if min(dev_percent, test_percent) < 0 or dev_percent + test_percent > 100:
         raise ConfigError(
@@ -42,19 +49,31 @@ def assign(
         )
     rows = list(utterances)
     known = _given_splits(rows)
-    return [
-        row
-        if row.split
-        else replace(
-            row,
-            split=known.get((row.corpus, row.speaker))
-            or speaker_split(
-                row.corpus, row.speaker, dev_percent=dev_percent, test_percent=test_percent,
-                salt=salt,
-            ),
+
+    def dealt(row: Utterance) -> str:
+        key = row.speaker or (_own_key(row) if unknown_speakers == "by_utterance" else "")
+        return known.get((row.corpus, row.speaker)) or speaker_split(
+            row.corpus, key, dev_percent=dev_percent, test_percent=test_percent, salt=salt
         )
-        for row in rows
-    ]  # fmt: skip
+
+    return [row if row.split else replace(row, split=dealt(row)) for row in rows]
+
+
+def _own_key(row: Utterance) -> str:
+    """What stands for the speaker of a recording that is dealt alone; empty if it may only train.
+
+    Copies of one recording stay together, and what may not be evaluated is not.
+    """
+    return f"utterance {row.duplicate_of or row.utterance_id}" if "eval" in row.consent else ""
+
+
+def held_out_strangers(utterances: Iterable[Utterance]) -> dict[str, int]:
+    """Utterances of unknown speakers in dev and test: their voices may be heard in train as well."""
+    counts = {split: 0 for split in SPLITS if split != "train"}
+    for row in utterances:
+        if not row.speaker and row.split in counts:
+            counts[row.split] += 1
+    return counts
 
 
 def speaker_split(

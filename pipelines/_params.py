@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from typing import Literal
 from governance.errors import ConfigError
 
 
@@ -31,6 +32,7 @@ class SplitParams:
 
 
 @dataclass(frozen=True, kw_only=True)
+    unknown_speakers: Literal["train", "by_utterance"] = "train"  # by_utterance: one voice may train and judge
 class TokensParams:
     """The language model's order in words."""
 

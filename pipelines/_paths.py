@@ -27,6 +27,7 @@ INT8 = MODELS / "int8"
 CODE = Path("data/code")
 REPORTS = Path("data/reports")
 DATA_DOCS = REPORTS / "data_docs"
+REPETITIONS = REPORTS / "repetitions.json"
 EVALUATION_HTML = REPORTS / "evaluation.html"
 
 STATE = Path("data/state")

@@ -72,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
     _add_data_commands(commands)
     _add_pipeline_commands(commands)
+    _add_recogniser_commands(commands)
     _add_model_commands(commands)
     _add_service_commands(commands)
     return parser
@@ -155,7 +156,7 @@ def _add_pipeline_commands(commands: "Commands[argparse.ArgumentParser]") -> Non
     demo.add_argument("--recordings", type=int, default=8, help="held-out recordings to send (8)")
 
 
-def _add_model_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
+def _add_recogniser_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     transcribe = _command(
         commands, "transcribe", "pipelines.transcribe:main", "text of audio files"
     )
@@ -182,6 +183,9 @@ def _add_model_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
             help="a registered model, or a bundle folder (auricle@champion)",
         )
         parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_model_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     lineage = _command(
         commands,
         "lineage",

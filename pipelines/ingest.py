@@ -1,54 +1,87 @@
-"""Stage ``ingest``: the named corpora as one manifest, with same-sounding recordings named."""
+"""Stage ``ingest``: the named corpora as one manifest, with repeated recordings named."""
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 from data.audio import load_mono_16k
-from data.duplicates import fingerprint, near_duplicates, originals
+from data.duplicates import DuplicatePair, fingerprint, near_duplicates
 from data.manifest import Utterance, read_manifest, write_manifest
-from data.shards import read_member
-from governance.canonical import file_digest
+from data.merge import Repetition, mark, merge
+from data.shards import read_member, verify_shard
+from governance.canonical import canonical_json, write_atomic
 from governance.errors import AuricleError
 from governance.params import load
 from pipelines import _paths as paths
 from pipelines._params import IngestParams
 from pipelines._stage import StageRun, run_stage
 
+_RECORDED, _SHOWN = 20, 5
+
 
 def main() -> None:
     """Merge manifests."""
-    run_stage("ingest", _body, inputs={"shards": paths.SHARDS}, outputs={"manifest": paths.ALL})
+    run_stage(
+        "ingest",
+        _body,
+        inputs={"shards": paths.SHARDS},
+        outputs={"manifest": paths.ALL, "repetitions": paths.REPETITIONS},
+    )
 
 
 def _body(run: StageRun) -> None:
     params = load("ingest", IngestParams)
     run.parameters = {"corpora": list(params.corpora), "drop_duplicates": params.drop_duplicates}
-    rows_before = [row for name in params.corpora for row in _corpus(name)]
-    unique = {row.utterance_id: row for row in reversed(rows_before)}
-    rows = sorted(unique.values(), key=lambda row: (row.corpus, row.utterance_id))
-    across = _repeated_across(rows) if len(params.corpora) > 1 else {}
-    marked = [
-        replace(row, duplicate_of=across.get(row.utterance_id, row.duplicate_of)) for row in rows
-    ]
+    read = [row for name in params.corpora for row in _corpus(name)]
+    # Before anything is read from them: a changed shard would give other recordings.
+    shards = {
+        shard: verify_shard(paths.SHARDS / shard) for shard in sorted({r.shard for r in read})
+    }
+    unique, exact = merge(read)
+    across = _repeated_across(unique) if len(params.corpora) > 1 else []
+    marked, near = mark(unique, across)
     kept = [row for row in marked if not (params.drop_duplicates and row.duplicate_of)]
     write_manifest(paths.ALL, kept)
+    repetitions = [*exact, *near]
+    write_atomic(paths.REPETITIONS, canonical_json([asdict(one) for one in repetitions]) + "\n")
+    _name(repetitions, dropped=params.drop_duplicates)
     run.figures = {
         "utterances": len(kept),
         "hours": round(sum(row.duration_s for row in kept) / 3600, 4),
-        "duplicates": sum(bool(row.duplicate_of) for row in marked)
-        + len(rows_before)
-        - len(unique),
-        "shards": {
-            row.shard: file_digest(paths.SHARDS / row.shard) for row in _first_of_shard(kept)
-        },
+        "duplicates": sum(bool(row.duplicate_of) for row in marked) + len(read) - len(unique),
+        "repetitions": _summary(repetitions),
+        "shards": {shard: shards[shard] for shard in sorted({row.shard for row in kept})},
         "licences": dict(Counter(row.licence for row in kept)),
         "consent": dict(Counter(", ".join(row.consent) for row in kept)),
         "by_corpus": {name: sum(row.corpus == name for row in kept) for name in params.corpora},
     }
 
 
-def _first_of_shard(rows: list[Utterance]) -> list[Utterance]:
-    return list({row.shard: row for row in rows}.values())
+def _summary(repetitions: Sequence[Repetition]) -> dict[str, Any]:
+    """Counts, and the first ones; ``paths.REPETITIONS`` has them all."""
+    ordered = sorted(repetitions, key=lambda one: not one.conflicting)
+    return {
+        **{kind: sum(one.kind == kind for one in repetitions) for kind in ("exact", "near")},
+        "split_conflicts": sum(one.conflicting for one in repetitions),
+        "first": [asdict(one) for one in ordered[:_RECORDED]],
+    }
+
+
+def _name(repetitions: Sequence[Repetition], *, dropped: bool) -> None:
+    conflicts = [one for one in repetitions if one.conflicting]
+    if conflicts:
+        print(
+            f"  warning: {len(conflicts)} recordings are in different splits; the held-out copy is "
+            "kept. The same voice may be on both sides: check the speakers of these corpora"
+        )
+    what = "named once" if dropped else "marked"
+    others = [one for one in repetitions if not one.conflicting]
+    for label, ones in (("in different splits", conflicts), (f"repeated, {what}", others)):
+        for one in ones[:_SHOWN]:
+            print(f"  {label}: {one}")
+        if len(ones) > _SHOWN:
+            print(f"  {label}: ... and {len(ones) - _SHOWN} more, all in {paths.REPETITIONS}")
 
 
 def _corpus(name: str) -> list[Utterance]:
@@ -63,7 +96,7 @@ def _corpus(name: str) -> list[Utterance]:
     return read_manifest(manifest)
 
 
-def _repeated_across(rows: list[Utterance]) -> dict[str, str]:
+def _repeated_across(rows: list[Utterance]) -> list[DuplicatePair]:
     """Recordings of one corpus that another holds in other clothes (gain, codec, rate).
 
     Within a corpus ``corpus add`` has looked already.
@@ -73,8 +106,7 @@ def _repeated_across(rows: list[Utterance]) -> dict[str, str]:
         audio = read_member(paths.SHARDS, row.shard, row.offset, row.length)
         prints[row.utterance_id] = fingerprint(load_mono_16k(audio, name=row.utterance_id))
     corpus = {row.utterance_id: row.corpus for row in rows}
-    pairs = [pair for pair in near_duplicates(prints) if corpus[pair.first] != corpus[pair.second]]
-    return originals(pairs)
+    return [pair for pair in near_duplicates(prints) if corpus[pair.first] != corpus[pair.second]]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.manifest import Utterance
-from data.split import Leak, assign, empty_splits, leaks, speaker_split
+from data.split import (
+    Leak,
+    assign,
+    empty_splits,
+    held_out_strangers,
+    leaks,
+    speaker_split,
+)
 from governance.errors import ConfigError
 
 
@@ -59,6 +66,41 @@ def test_a_given_split_wins_and_is_kept_for_the_speaker() -> None:
 def test_an_unknown_speaker_can_only_train() -> None:
     rows = [_utterance(f"u{index}") for index in range(200)]
     assert set(_assign(rows).values()) == {"train"}
+
+
+def _dealt(rows: list[Utterance]) -> list[Utterance]:
+    return assign(
+        rows, dev_percent=20, test_percent=20, salt="one", unknown_speakers="by_utterance"
+    )
+
+
+def test_unknown_speakers_dealt_by_utterance_fill_every_split_and_adding_moves_nobody() -> None:
+    rows = [_utterance(f"u{index}") for index in range(200)]
+    before = {row.utterance_id: row.split for row in _dealt(rows)}
+    assert set(before.values()) == {"train", "dev", "test"}
+    more = [_utterance(f"v{index}") for index in range(100)]
+    after = {row.utterance_id: row.split for row in _dealt([*more, *rows])}
+    assert before.items() <= after.items()
+    strangers = held_out_strangers(_dealt(rows))
+    assert strangers == {
+        split: sum(other == split for other in before.values()) for split in ("dev", "test")
+    }
+    assert sum(strangers.values()) > 0 == sum(held_out_strangers(assign_by_train(rows)).values())
+
+
+def assign_by_train(rows: list[Utterance]) -> list[Utterance]:
+    return assign(rows, dev_percent=20, test_percent=20, salt="one")
+
+
+def test_dealing_by_utterance_keeps_copies_together_and_respects_consent_and_speakers() -> None:
+    rows = [_utterance(f"u{index}") for index in range(100)]
+    copies = [_utterance(f"w{index}", duplicate_of=f"u{index}") for index in range(100)]
+    split = {row.utterance_id: row.split for row in _dealt([*rows, *copies])}
+    assert all(split[f"w{index}"] == split[f"u{index}"] for index in range(100))
+    silent = _dealt([_utterance(f"u{index}", consent=("train",)) for index in range(100)])
+    assert {row.split for row in silent} == {"train"}
+    ada = [_utterance(f"u{index}", speaker="ada") for index in range(100)]
+    assert len({row.split for row in _dealt(ada)}) == 1
 
 
 def test_shares_are_near_what_was_asked_and_the_salt_reshuffles() -> None:

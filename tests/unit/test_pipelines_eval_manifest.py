@@ -126,6 +126,23 @@ def test_a_folder_without_splits_is_taken_whole(bundle: Path, corpus: Path, tmp_
     assert evaluate_bundle(bundle, opened, mode="file", greedy=True).result.utterances == 1
 
 
+def test_of_several_manifests_the_named_one_is_evaluated(
+    bundle: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) for line in (corpus / "manifest.jsonl").read_text().splitlines()]
+    other = corpus / "hard cases.jsonl"
+    other.write_text(json.dumps(rows[0]) + "\n")
+    try:
+        status, found, _ = evaluate(capsys, str(other), "--model", str(bundle))
+        assert (status, found["utterances"], found["words"]["del_"]) == (0, 1, 1)
+        assert found["corpus"] == f"{corpus.name}/hard cases.jsonl"
+        assert evaluate(capsys, str(corpus), "--model", str(bundle))[1]["utterances"] == 2
+        status, _, err = evaluate(capsys, str(corpus / "0.flac"), "--model", str(bundle))
+        assert status == 2 and "no file that lists recordings" in err and "Mend: " in err
+    finally:
+        other.unlink()
+
+
 def test_evaluation_needs_no_torch(bundle: Path, corpus: Path) -> None:
     script = (
         "import sys\nfrom pipelines import cli\n"
