@@ -130,11 +130,12 @@ class Page:
 
 
 def _told(arguments: Sequence[str]) -> list[str]:
-    """The arguments that matter to a reader: where the page went is this machine's affair."""
+    """The arguments that matter to a reader: where things lie is this machine's affair."""
     told = list(arguments)
-    if "--out" in told:
-        at = told.index("--out")
-        del told[at : at + 2]
+    for option in ("--out", "--keep", "--corpora"):
+        if option in told:
+            at = told.index(option)
+            del told[at : at + 2]
     return told
 
 

@@ -155,6 +155,14 @@ def _bars(space: Workspace, ours: dict[str, System], trained: Trained) -> list[B
         for name, bound in _BARS.items()
     ]
     bars.append(below("training, minutes", _MINUTES, trained.train["minutes"], "min"))
+    export = space.record("export").figures
+    bars += [
+        below(name, bound, export[key], "")
+        for name, bound, key in (
+            ("masked against stream: log-probability", 1e-4, "masked_stream_max_abs_diff"),
+            ("ONNX against PyTorch: log-probability", 1e-3, "onnx_max_abs_diff"),
+        )
+    ]
     bars.append(below("int8: net words worse, dev + test", 2, quantize["net_words_worse"], "words"))
     gains = {name: Interval.from_json(speed[f"{name}_speedup"]) for name in ("file", "stream")}
     bars += [above(f"int8: speed-up, {name}", 1.3, gain, "x") for name, gain in gains.items()]
