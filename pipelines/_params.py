@@ -1,8 +1,8 @@
 """Parameters that belong to a stage itself; those of a folder's code live in that folder."""
 
 from dataclasses import dataclass
-
 from typing import Literal
+
 from governance.errors import ConfigError
 
 
@@ -29,10 +29,10 @@ class SplitParams:
     dev_percent: float
     test_percent: float
     salt: str
+    unknown_speakers: Literal["train", "by_utterance"] = "train"  # by_utterance: one voice may train and judge
 
 
 @dataclass(frozen=True, kw_only=True)
-    unknown_speakers: Literal["train", "by_utterance"] = "train"  # by_utterance: one voice may train and judge
 class TokensParams:
     """The language model's order in words."""
 
