@@ -29,7 +29,7 @@ class SplitParams:
     dev_percent: float
     test_percent: float
     salt: str
-    unknown_speakers: Literal["train", "by_utterance"] = "train"  # by_utterance: one voice may train and judge
+    unknown_speakers: Literal["train", "by_utterance"] = "train"  # by_utterance: voices may train and judge
 
 
 @dataclass(frozen=True, kw_only=True)
