@@ -13,6 +13,7 @@ from features.spec import FeatureSpec
 from governance.errors import AuricleError, ConfigError
 
 BUNDLE_SCHEMA = 1
+USUAL_CHUNK_MS = 640
 VARIANTS = ("fp32", "int8", "fp16")
 TOKENS_FILE = "tokens.txt"
 LANGUAGE_MODEL_FILE = "lm.arpa"
@@ -91,6 +92,11 @@ class BundleConfig:
         object.__setattr__(self, "feature_fingerprint", self.feature_spec.fingerprint())
         _check(self)
 
+    @property
+    def default_chunk_ms(self) -> int:
+        """The chunk that streams use unless told otherwise: 640 ms, or the nearest there is."""
+        return min(self.chunks, key=lambda ms: (abs(ms - USUAL_CHUNK_MS), ms))
+
     def required_files(self) -> frozenset[str]:
         """Names without which this configuration cannot run."""
         names = {self.offline, TOKENS_FILE, *(graph.file for graph in self.chunks.values())}
@@ -133,6 +139,8 @@ def _check(config: BundleConfig) -> None:
         raise BundleError("standard deviations must be above 0", item="norm.std")
     if config.frame_ms != config.subsampling * config.feature_spec.hop_ms:
         raise BundleError("must be subsampling * feature_spec.hop_ms", item="frame_ms")
+    if not config.chunks:
+        raise BundleError("there is no streaming graph", item="chunks")
     for ms, graph in config.chunks.items():
         if ms != graph.chunk_frames * config.frame_ms:
             raise BundleError("must be chunk_frames * frame_ms", item=f"chunks.{ms}")

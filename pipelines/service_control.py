@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +15,58 @@ from pipelines.run import child_environment
 from serving.launch import serve_command, serve_environment
 
 SERVICE, MLFLOW = "service", "mlflow"
+_TITLES = {SERVICE: "service", MLFLOW: "MLflow UI"}
+# Its background jobs judge language models: eight more processes, half of its start.
+_MLFLOW_WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 _READY_TIMEOUT_S, _MLFLOW_TIMEOUT_S = 60.0, 120.0
 
 
 def up(args: argparse.Namespace) -> int:
-    """Service first, so that transcripts are available at once; the MLflow UI when it is ready."""
-    for name in (SERVICE, MLFLOW):
-        if processes.running(name):
-            raise AuricleError("runs already", item=name, mend="`make down` first")
-    waited_s = start_service(SERVICE, promotion(paths.MODEL_NAME, "champion"), port=args.port)
-    sys.stdout.write(f"service    http://127.0.0.1:{args.port}  (ready after {waited_s:.1f} s)\n")
-    if args.no_mlflow:
-        return 0
+    """Service first, so that transcripts are available at once; the MLflow UI when it is ready.
+
+    A failure takes away only itself: without its UI, a service that is ready stays (exit status 2
+    says that not everything was done, and `up` again starts what is missing). An interruption takes
+    back all that this call started.
+    """
+    wanted = [SERVICE] if args.no_mlflow else [SERVICE, MLFLOW]
+    already = {name: int(facts["port"]) for name in wanted if (facts := processes.running(name))}
+    if len(already) == len(wanted):
+        raise AuricleError("runs already", item=" and ".join(wanted), mend="`make down` first")
+    event = promotion(paths.MODEL_NAME, "champion")
     try:
-        waited_s = start_mlflow(args.mlflow_port)
-    except BaseException:
-        processes.stop(MLFLOW)
-        processes.stop(SERVICE)
+        if SERVICE in already:
+            _say(SERVICE, already[SERVICE], "runs already")
+        else:
+            waited_s = start_service(SERVICE, event, port=args.port)
+            _say(SERVICE, args.port, f"ready after {waited_s:.1f} s")
+        if MLFLOW in already:
+            _say(MLFLOW, already[MLFLOW], "runs already")
+        elif MLFLOW in wanted:
+            waited_s = _mlflow_beside_service(args.mlflow_port)
+            _say(MLFLOW, args.mlflow_port, f"ready after {waited_s:.1f} s")
+    except KeyboardInterrupt:
+        if SERVICE not in already:
+            processes.stop(SERVICE)
         raise
-    sys.stdout.write(
-        f"MLflow UI  http://127.0.0.1:{args.mlflow_port}  (ready after {waited_s:.1f} s)\n"
-        "stop both with `make down`\n"
-    )
+    sys.stdout.write("stop with `make down`\n")
     return 0
+
+
+def _say(name: str, port: int, state: str) -> None:
+    sys.stdout.write(f"{_TITLES[name]:10} http://127.0.0.1:{port}  ({state})\n")
+    sys.stdout.flush()  # the service can be used while the UI still starts
+
+
+def _mlflow_beside_service(port: int) -> float:
+    """Start the UI; a failure says that the service goes on."""
+    try:
+        return start_mlflow(port)
+    except AuricleError as error:
+        raise AuricleError(
+            f"{error.message}; the service goes on without it",
+            item=_TITLES[MLFLOW],
+            mend=f"{error.mend}; then `auricle up` starts the UI alone",
+        ) from None
 
 
 def down(args: argparse.Namespace) -> int:
@@ -56,6 +86,7 @@ def serve(args: argparse.Namespace) -> int:
         bundle_dir=bundle,
         bentoml_home=paths.BENTO_ROOT / "home",
         priors_path=_priors(),
+        model_aliases=_aliases(*args.model.split("@", 1)) if "@" in args.model else [],
     )
     os.execve(sys.executable, serve_command(port=args.port, host=args.host), environment)
 
@@ -68,30 +99,71 @@ def start_service(name: str, event: dict[str, Any], *, port: int) -> float:
         bentoml_home=paths.BENTO_ROOT / "home",
         priors_path=_priors(),
         model_version=str(event["version"]),
+        model_aliases=_aliases(event["model"], event["alias"]),
     )
-    processes.start(name, serve_command(port=port, target=event["bento"]), environment, port=port)
-    return processes.wait_ready(
-        f"http://127.0.0.1:{port}/readyz",
+    return _start(
+        name,
+        serve_command(port=port, target=event["bento"]),
+        environment,
+        port=port,
+        ready="/readyz",
         timeout_s=_READY_TIMEOUT_S,
-        alive=lambda: processes.running(name) is not None,
-        log=paths.RUN / f"{name}.log",
     )
 
 
 def start_mlflow(port: int) -> float:
     """Start the MLflow UI on the workspace's store; seconds waited."""
+    if find_spec("mlflow") is None:
+        raise AuricleError(
+            "not installed",
+            item=_TITLES[MLFLOW],
+            mend="`bash deploy/setup.sh train`, or `auricle up --no-mlflow`",
+        )
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
         "--backend-store-uri", f"sqlite:///{paths.MLFLOW_DB.as_posix()}",
         "--artifacts-destination", paths.MLFLOW_ARTIFACTS.as_posix(), "--workers", "1",
     ]  # fmt: skip
-    processes.start(MLFLOW, command, child_environment(), port=port)
-    return processes.wait_ready(
-        f"http://127.0.0.1:{port}/health",
+    return _start(
+        MLFLOW,
+        command,
+        child_environment() | _MLFLOW_WITHOUT_JOBS,
+        port=port,
+        ready="/health",
         timeout_s=_MLFLOW_TIMEOUT_S,
-        alive=lambda: processes.running(MLFLOW) is not None,
-        log=paths.RUN / "mlflow.log",
+        option="--mlflow-port",
     )
+
+
+def _start(
+    name: str,
+    command: list[str],
+    environment: dict[str, str],
+    *,
+    port: int,
+    ready: str,
+    timeout_s: float,
+    option: str = "--port",
+) -> float:
+    """Start a process and wait for it; one that does not get ready is not left behind."""
+    processes.stop(name)  # only what a killed predecessor left: the caller knows that none runs
+    processes.require_free(port, item=name, option=option)
+    try:
+        processes.start(name, command, environment, port=port)
+        return processes.wait_ready(
+            f"http://127.0.0.1:{port}{ready}",
+            timeout_s=timeout_s,
+            alive=lambda: processes.running(name) is not None,
+            log=paths.RUN / f"{name}.log",
+        )
+    except BaseException:
+        processes.stop(name)
+        raise
+
+
+def _aliases(name: str, alias: str) -> list[str]:
+    """What requests may call the model: its name, and the alias that it was started by."""
+    return [name, f"{name}@{alias}"]
 
 
 def _priors() -> Path | None:

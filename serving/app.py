@@ -1,5 +1,6 @@
 """The ASGI application: routes, and OpenAI's error shape for everything that is not an answer."""
 
+from contextlib import suppress
 from typing import Any
 
 from starlette.applications import Starlette
@@ -15,6 +16,9 @@ from serving.metrics import CONTENT_TYPE
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
 
+_FAILED = {
+    "type": "websocket.close", "code": 1011, "reason": "the service failed on this stream"
+}  # fmt: skip
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -59,6 +63,9 @@ class Application:
             if scope["type"] == "http" and not started:
                 problem = ApiProblem(500, "The service failed on this request.", code="internal")
                 await problem.response()(scope, receive, send)
+            elif scope["type"] == "websocket":
+                with suppress(Exception):  # it may be closed already
+                    await send(_FAILED)
 
 
 async def _metrics(request: Request) -> Response:

@@ -13,17 +13,22 @@ _PSEUDONYM = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 
 
 def require_model(name: str, runtime: Runtime) -> None:
-    """The model's own name, ``name@alias`` as the registry writes it, or a configured alias."""
+    """The model's own name, ``name@version``, or a name that the service was started with.
+
+    An alias is never taken on trust: the caller of ``auricle@staging`` must not get an answer of
+    whatever happens to be loaded.
+    """
     if not name:
         raise ApiProblem(
             400, "You must provide a model.", param="model", code="missing_required_parameter"
         )
-    own = runtime.recognizer.facts.name
-    if name.partition("@")[0] == own or name in runtime.settings.model_aliases:
+    facts = runtime.recognizer.facts
+    own = facts.name
+    if name in (own, f"{own}@{facts.version}", *runtime.settings.model_aliases):
         return
     raise ApiProblem(
         404,
-        f"The model `{name[:80]}` does not exist; this service runs `{own}`.",
+        f"The model `{name[:80]}` does not exist; this service runs `{own}@{facts.version}`.",
         param="model",
         code="model_not_found",
     )

@@ -31,7 +31,7 @@ class EngineOptions:
 
     threads: int = 1  # of one call
     provider: str = "cpu"  # cpu or cuda
-    chunk_ms: int = 640
+    chunk_ms: int | None = None  # None: the bundle's own choice
     slots: int = 32  # live streams side by side
     io_binding: bool = False  # bind inputs and outputs by name; always on with cuda
 
@@ -132,8 +132,9 @@ def _valid_rows(logp_TV: NDArray[Any], count: Any) -> Floats:
     return np.array(logp_TV[: int(count)], np.float32)
 
 
-def _chunk_graph(bundle: Bundle, chunk_ms: int) -> ChunkGraph:
+def _chunk_graph(bundle: Bundle, chunk_ms: int | None) -> ChunkGraph:
     chunks = bundle.config.chunks
+    chunk_ms = bundle.config.default_chunk_ms if chunk_ms is None else chunk_ms
     if chunk_ms not in chunks:
         raise ConfigError(
             f"has no streaming graph for {chunk_ms} ms",

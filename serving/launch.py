@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from governance.telemetry import disable_vendor_telemetry
@@ -31,16 +31,20 @@ def serve_environment(
     bentoml_home: Path,
     priors_path: Path | None = None,
     model_version: str = "",
+    model_aliases: Sequence[str] = (),
 ) -> dict[str, str]:
     """``base`` with the service's variables; ``bentoml_home`` is where BentoML keeps its state.
 
-    Without ``bundle_dir`` the target is a bento, which carries its bundle and its code.
+    Without ``bundle_dir`` the target is a bento, which carries its bundle and its code. An
+    operator's own choice of aliases in ``base`` stands.
     """
     environment = dict(base)
     disable_vendor_telemetry(environment)
     environment["BENTOML_HOME"] = str(bentoml_home.absolute())
     if model_version:
         environment["AURICLE_MODEL_VERSION"] = model_version
+    if model_aliases:
+        environment.setdefault("AURICLE_MODEL_ALIASES", ",".join(model_aliases))
     environment["AURICLE_PRIORS"] = str(priors_path.absolute()) if priors_path else ""
     environment.setdefault("OMP_NUM_THREADS", "1")
     keep_byte_code(environment, bentoml_home)

@@ -24,6 +24,7 @@ from serving.sessions import StreamSession
 from serving.streams import StreamEvent
 
 ROUTE = "listen"
+_CONTROL_CHARACTERS = 512  # a control message is one short object
 _NORMAL, _POLICY, _TOO_BIG, _ABNORMAL, _RESTART = 1000, 1008, 1009, 1011, 1012
 
 
@@ -56,6 +57,16 @@ async def _refuse(websocket: WebSocket, problem: ApiProblem) -> None:
         await websocket.send_denial_response(problem.response(headers))
     elif websocket.application_state is WebSocketState.CONNECTED:
         await websocket.close(_ABNORMAL, problem.message[:120])
+
+
+def _kind_of(text: str) -> object:
+    """The ``type`` of a control message; None for whatever is none."""
+    if len(text) > _CONTROL_CHARACTERS:  # also keeps nesting below what the parser survives
+        return None
+    try:
+        return json.loads(text).get("type")
+    except (ValueError, AttributeError):
+        return None
 
 
 class Conversation:
@@ -120,10 +131,7 @@ class Conversation:
         return None
 
     async def _control(self, text: str) -> str | None:
-        try:
-            kind = json.loads(text).get("type")
-        except (ValueError, AttributeError):
-            kind = None
+        kind = _kind_of(text)
         if kind == "Finalize":
             await self._send(await self._session.conclude(last=False))
         elif kind == "CloseStream":

@@ -103,7 +103,7 @@ def _unsupported(name: str) -> ApiProblem:
 
 async def read_form(request: Request, settings: ServeSettings) -> FormData:
     """The multipart body, with the size limit held while it is read."""
-    kind = request.headers.get("content-type", "")
+    kind = request.headers.get("content-type", "").lower()
     if not kind.startswith("multipart/form-data"):
         raise ApiProblem(400, "Send multipart/form-data with a `file`.", code="invalid_body")
     limit = settings.max_upload_bytes
@@ -115,9 +115,11 @@ async def read_form(request: Request, settings: ServeSettings) -> FormData:
     try:
         return await parser.parse()
     except MultiPartException as error:
-        raise ApiProblem(400, f"The form cannot be read: {error.message}") from None
+        message = f"The form cannot be read: {error.message}"
+        raise ApiProblem(400, message, code="invalid_body") from None
     except KeyError:
-        raise ApiProblem(400, "The form's Content-Type lacks its boundary.") from None
+        message = "The form's Content-Type lacks its boundary."
+        raise ApiProblem(400, message, code="invalid_body") from None
 
 
 async def _limited(stream: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:

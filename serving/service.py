@@ -6,10 +6,11 @@ Environment (the only place below the pipelines that reads it):
 AURICLE_BUNDLE             folder of the model bundle; inside a bento: the bundle it carries
 AURICLE_PRIORS             key-value view of speakers' priors; absent: every start is cold
 AURICLE_MODEL_VERSION      the registry's version, shown in every transcript
-AURICLE_MODEL_ALIASES      comma-separated names that requests may use for the model
+AURICLE_MODEL_ALIASES      comma-separated names that requests may use for the model besides its
+                           own and NAME@VERSION (default auricle,auricle@champion)
 AURICLE_THREADS            threads of one model call (default 1)
 AURICLE_PROVIDER           cpu (default) or cuda
-AURICLE_CHUNK_MS           model chunk of live streams (default 640)
+AURICLE_CHUNK_MS           model chunk of live streams (default: 640, or the bundle's nearest)
 AURICLE_MAX_STREAMS        live streams at once
 AURICLE_MAX_UPLOAD_BYTES   largest upload
 AURICLE_DRAIN_S            how long a stopping process waits for its streams
@@ -25,6 +26,7 @@ import bentoml
 from governance.errors import ConfigError
 from serving.settings import ServeSettings
 
+_PARENT = os.getppid()
 BENTO_BUNDLE = Path(__file__).resolve().parent.parent / "bundle"
 _NUMBERS = {
     "threads": ("AURICLE_THREADS", int),
@@ -110,7 +112,7 @@ class Auricle:
         application.attach(self.runtime)
         door.application = application
         drain_on_signals(self.runtime)
-        exit_with_parent()
+        exit_with_parent(_PARENT)
 
     @bentoml.on_shutdown
     async def end(self) -> None:

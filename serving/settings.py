@@ -11,11 +11,12 @@ class ServeSettings:
     bundle_dir: Path  # the model bundle
     priors_path: Path | None = None  # key-value view of speakers' priors; None: every start is cold
     model_version: str = ""  # the registry's version; empty: the head of the bundle's digest
-    model_aliases: tuple[str, ...] = ("auricle",)  # names that requests may use for the model
+    # Names that requests may use besides the model's own and name@version.
+    model_aliases: tuple[str, ...] = ("auricle", "auricle@champion")
     threads: int = 1  # threads of one model call
     provider: str = "cpu"  # cpu or cuda
     workers: int = 2  # threads for audio decoding, features and word decoding
-    chunk_ms: int = 640  # model chunk of live streams
+    chunk_ms: int | None = None  # model chunk of live streams; None: the bundle's nearest to 640
     max_upload_bytes: int = 256 << 20
     max_duration_s: float = 4 * 3600.0  # of one uploaded recording
     max_waiting_requests: int = 64  # uploads in work or waiting; more are refused with 429

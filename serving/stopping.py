@@ -50,9 +50,12 @@ def _handler(
     return handle
 
 
-def exit_with_parent() -> None:
-    """End this worker when its supervisor is gone: it must not go on answering on the port."""
-    parent = os.getppid()
+def exit_with_parent(parent: int) -> None:
+    """End this worker when its supervisor is gone: it must not go on answering on the port.
+
+    ``parent`` is the supervisor's pid, taken before the model was loaded: one that is killed
+    meanwhile must be missed too.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:

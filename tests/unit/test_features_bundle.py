@@ -204,3 +204,20 @@ def test_a_lean_install_can_load_bundles() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [((640,), 640), ((320, 640, 1280), 640), ((320, 1280), 320), ((160, 1280, 2560), 160)],
+)
+def test_streams_use_640_ms_or_the_nearest(lengths: tuple[int, ...], expected: int) -> None:
+    graphs = {
+        ms: ChunkGraph(file=f"stream-{ms}.onnx", chunk_frames=ms // 40, left_frames=64)
+        for ms in lengths
+    }
+    assert make_config(chunks=graphs).default_chunk_ms == expected
+
+
+def test_a_bundle_without_a_streaming_graph_is_refused() -> None:
+    with pytest.raises(BundleError, match="chunks: there is no streaming graph"):
+        make_config(chunks={})

@@ -179,7 +179,14 @@ def test_streams_are_bounded_and_places_come_back(service: tuple[TestClient, Run
     assert not slab.attn_LBTD.any()
 
 
-@pytest.mark.parametrize("text", ["not json", "[]", '{"type": "Dance"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not json", "[]", '{"type": "Dance"}', "", "null", "17", '"CloseStream"', '{"type": ["Finalize"]}',
+        "[" * 100_000, '{"type": ' + "9" * 5_000 + "}",
+    ],
+    ids=lambda text: text[:20],
+)  # fmt: skip
 def test_an_unknown_message_ends_the_stream_after_its_final(client: TestClient, text: str) -> None:
     with client.websocket_connect(LISTEN) as socket:
         socket.send_bytes(pcm16(babble(1.0)).tobytes())
@@ -187,6 +194,36 @@ def test_an_unknown_message_ends_the_stream_after_its_final(client: TestClient, 
         messages, code = until_closed(socket)
     assert code == 1008
     assert transcripts(messages)[-1] and messages[-1]["type"] == "Metadata"
+
+
+def test_an_odd_number_of_bytes_is_no_error(client: TestClient) -> None:
+    """Half a sample at the end is left out; a stream of one byte heard nothing."""
+    whole = pcm16(SPEECH).tobytes()
+    assert transcripts(talk(client, whole[:-1], 3_201)) == transcripts(talk(client, whole, 3_201))
+    assert talk(client, b"\x01", 1)[-1]["auricle"]["warnings"] == ["no_speech"]
+
+
+def test_a_failing_model_closes_the_stream_with_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(make_bundle(tmp_path / "tiny")) as (client, runtime):
+
+        def fail(chunks: object) -> Any:
+            raise RuntimeError("secret words")
+
+        monkeypatch.setattr(runtime.recognizer.engine, "step", fail)
+        with client.websocket_connect(LISTEN) as socket:
+            socket.send_bytes(pcm16(babble(2.0)).tobytes())
+            with pytest.raises(WebSocketDisconnect) as end:
+                while True:
+                    socket.receive_json()
+        assert end.value.code == 1011 and "failed" in end.value.reason
+        assert "secret" not in end.value.reason
+
+
+def test_streams_run_in_the_only_chunk_that_there_is(tmp_path: Path) -> None:
+    with running(make_bundle(tmp_path / "tiny", chunk_ms=320)) as (client, _):
+        assert "".join(transcripts(talk(client, pcm16(babble(2.0)).tobytes(), 6_400)))
 
 
 def test_a_giant_message_ends_the_stream(client: TestClient) -> None:

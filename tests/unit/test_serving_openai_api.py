@@ -177,8 +177,23 @@ def test_models(client: TestClient) -> None:
     listing = client.get("/v1/models").json()
     assert [entry["id"] for entry in listing["data"]] == ["tiny"]
     assert client.get("/v1/models/tiny").json() == listing["data"][0]
-    assert post(client, wav(babble(0.5)), model="tiny@champion").status_code == 200
-    assert post(client, wav(babble(0.5)), model="auricle").status_code == 200
+
+
+def test_only_names_that_the_service_was_started_with_are_answered(bundle_dir: Path) -> None:
+    """Who asks for `tiny@staging` must not get whatever is loaded."""
+    names = ("auricle", "auricle@staging")
+    with running(bundle_dir, model_version="7", model_aliases=names) as (client, _):
+        for name in ("tiny", "tiny@7", *names):
+            assert client.get(f"/v1/models/{name}").status_code == 200, name
+            assert post(client, wav(babble(0.5)), model=name).status_code == 200, name
+        for name in ("tiny@6", "tiny@staging", "auricle@champion", "auricle@nonsense", "auricle@"):
+            for answer in (
+                client.get(f"/v1/models/{name}"),
+                post(client, wav(babble(0.5)), model=name),
+            ):
+                error = error_of(answer)
+                assert (answer.status_code, error["code"]) == (404, "model_not_found"), name
+                assert name in error["message"] and "tiny@7" in error["message"]
 
 
 def test_errors_outside_the_routes_have_the_same_shape(client: TestClient) -> None:
@@ -190,7 +205,11 @@ def test_errors_outside_the_routes_have_the_same_shape(client: TestClient) -> No
     plain = client.post(ROUTE, json={"model": "tiny"})
     assert plain.status_code == 400 and error_of(plain)["code"] == "invalid_body"
     broken = client.post(ROUTE, content=b"x", headers={"content-type": "multipart/form-data"})
-    assert broken.status_code == 400 and error_of(broken)
+    assert broken.status_code == 400 and error_of(broken)["code"] == "invalid_body"
+    kind = {"content-type": "Multipart/Form-Data; boundary=b"}
+    garbage = client.post(ROUTE, content=b"garbage" * 100, headers=kind)
+    assert garbage.status_code == 400 and error_of(garbage)["code"] == "invalid_body"
+    assert "cannot be read" in error_of(garbage)["message"]
     no_file = client.post(ROUTE, data={"model": "tiny"}, files={"other": ("a", b"x")})
     assert no_file.status_code == 400
     bare = client.post(ROUTE, files={"model": (None, "tiny")})

@@ -1,10 +1,13 @@
 """The benchmark's figures hang together; how fast this machine is, is no test's business."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from governance.errors import AuricleError
+from tests.support_bundle import make_bundle
 from tests.support_export import exported, recordings
 from training.benchmark import measure_variants, median_interval
 
@@ -28,6 +31,14 @@ def test_variants_are_measured_side_by_side() -> None:
         assert 0 < figures.chunk_p50_ms <= figures.chunk_p99_ms
         assert figures.load.load_s > 0 and figures.load.memory_mb > 0
         assert set(figures.figures()) >= {"variant", "bytes", "file_rtf", "stream_speedup"}
+
+
+def test_streams_are_measured_in_the_chunks_that_were_exported(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "tiny", chunk_ms=320)
+    found = measure_variants({"it": folder}, recordings(1, seed=1), repetitions=1, seed=1)
+    assert found["it"].chunk_ms == 320 and found["it"].stream_rtf.point > 0
+    with pytest.raises(AuricleError, match="no stream graph for 640 ms, only \\[320\\]"):
+        measure_variants({"it": folder}, recordings(1, seed=1), repetitions=1, seed=1, chunk_ms=640)
 
 
 def test_nothing_to_measure_is_refused() -> None:
