@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 DEFINITIONS_DIR = Path(__file__).parent / "store"
 TRAINING_SERVICE = "asr_training_v1"
 SERVING_SERVICE = "asr_serving_priors_v1"
-_UTTERANCE_VIEW = "utterance_features"
+_UTTERANCE_VIEW, _PRIOR_VIEW = "utterance_features", "speaker_priors"
+TRAINING_VIEWS = frozenset({_UTTERANCE_VIEW, _PRIOR_VIEW})
+SERVING_VIEWS = frozenset({_PRIOR_VIEW})
 _CONFIG_FILE = "feature_store.yaml"
 _DEFINITIONS_FILE = "definitions.py"
 _MEND = "run publish again"
@@ -91,6 +93,17 @@ def apply(repo_dir: Path, data_dir: Path) -> None:
     _store(data_dir).apply(_definitions(data_dir / _DEFINITIONS_FILE))
 
 
+def services(repo_dir: Path = DEFINITIONS_DIR) -> dict[str, frozenset[str]]:
+    """The feature services that are defined, and the views of each."""
+    from feast import FeatureService
+
+    return {
+        entry.name: frozenset(view.name for view in entry.feature_view_projections)
+        for entry in _definitions(repo_dir / _DEFINITIONS_FILE)
+        if isinstance(entry, FeatureService)
+    }
+
+
 def training_frame(
     utterances: Sequence[UtteranceRow], service: str, *, data_dir: Path
 ) -> list[TrainingRow]:
@@ -116,7 +129,7 @@ def training_frame(
 
 
 def online_priors(
-    speakers: Sequence[tuple[str, str]], *, data_dir: Path
+    speakers: Sequence[tuple[str, str]], service: str = SERVING_SERVICE, *, data_dir: Path
 ) -> dict[tuple[str, str], OnlinePrior | None]:
     """Newest prior by (speaker, channel) from the online store; None where there is none."""
     asked = list(dict.fromkeys(speakers))
@@ -124,7 +137,7 @@ def online_priors(
         return {}
     store = _store(data_dir)
     answer = store.get_online_features(
-        features=store.get_feature_service(SERVING_SERVICE),
+        features=store.get_feature_service(service),
         entity_rows=[{"speaker": speaker, "channel": channel} for speaker, channel in asked],
     ).to_dict()
     names = ("speaker", "channel", "prior_value", "prior_fingerprint")
@@ -142,10 +155,11 @@ def project_view(
     path: Path,
     *,
     data_dir: Path,
+    service: str = SERVING_SERVICE,
     tenant: str = DEFAULT_TENANT,
 ) -> str:
     """Copy these speakers' online priors into the view that serving reads; give its digest."""
-    found = online_priors(speakers, data_dir=data_dir)
+    found = online_priors(speakers, service, data_dir=data_dir)
     return write_view(
         path,
         [

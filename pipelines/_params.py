@@ -1,9 +1,12 @@
 """Parameters that belong to a stage itself; those of a folder's code live in that folder."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from governance.errors import ConfigError
+
+_FRAME_MS = 40  # of the encoder; a stream advances by whole frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,9 @@ class SplitParams:
     dev_percent: float
     test_percent: float
     salt: str
-    unknown_speakers: Literal["train", "by_utterance"] = "train"  # by_utterance: voices may train and judge
+    unknown_speakers: Literal["train", "by_utterance"] = (
+        "train"  # by_utterance: voices may train and judge
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +69,22 @@ class ExportParams:
     name: str
     domain: str
 
+    def __post_init__(self) -> None:
+        bad = [ms for ms in self.chunk_ms if ms < _FRAME_MS or ms % _FRAME_MS]
+        if bad or not self.chunk_ms or len(set(self.chunk_ms)) < len(self.chunk_ms):
+            found = ", ".join(map(str, self.chunk_ms)) or "nothing"
+            raise ConfigError(
+                f"chunk lengths are different multiples of {_FRAME_MS} ms, found {found}",
+                item="params.yaml: export.chunk_ms",
+                mend="for example [640], or [320, 640]",
+            )
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", self.name):
+            raise ConfigError(
+                f"{self.name!r} is no model name: letters, digits and . _ - only",
+                item="params.yaml: export.name",
+                mend="for example auricle",
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkParams:
@@ -71,6 +92,14 @@ class BenchmarkParams:
 
     audio_seconds: float
     repetitions: int
+
+    def __post_init__(self) -> None:
+        if self.audio_seconds <= 0 or self.repetitions < 1:
+            raise ConfigError(
+                "needs some audio_seconds and at least one of repetitions",
+                item="params.yaml: benchmark",
+                mend="for example 120.0 and 7",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

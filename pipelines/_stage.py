@@ -72,6 +72,12 @@ def path_digest(path: Path) -> str:
     return tree_digest(path) if path.is_dir() else file_digest(path)
 
 
+def say(line: str) -> None:
+    """One line of progress, shown at once: what a step that takes a while is about to do."""
+    sys.stdout.write(f"  {line}\n")
+    sys.stdout.flush()
+
+
 def progress_line(label: str) -> Callable[[int, int], None]:
     """A ``progress(done, total)`` callback that prints a line at most every two seconds."""
     last_s = 0.0
@@ -81,7 +87,6 @@ def progress_line(label: str) -> Callable[[int, int], None]:
         now_s = time.monotonic()
         if now_s - last_s >= 2 or done == total:
             last_s = now_s
-            sys.stdout.write(f"  {label}: {done}/{total}\n")
-            sys.stdout.flush()
+            say(f"{label}: {done}/{total}")
 
     return show

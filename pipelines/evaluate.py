@@ -9,12 +9,13 @@ from data.shards import read_member
 from features.archive import FeatureArchive
 from features.decode import DecoderConfig
 from governance.canonical import canonical_json, write_atomic
+from governance.errors import ConfigError
 from governance.params import load
 from governance.records import read_record
 from pipelines import _paths as paths
 from pipelines._evaluation import items_of, load_decoding
 from pipelines._splits import load_split
-from pipelines._stage import StageRun, run_stage
+from pipelines._stage import StageRun, progress_line, run_stage
 from training.baselines import deaf_baseline
 from training.checkpoint import load_model
 from training.evaluate import EvaluationResult, acoustic_pass, evaluate, worst_utterances
@@ -26,6 +27,7 @@ from training.torch_engine import TorchEngine
 from training.tuning import Tuning, tune_decoder
 
 _WORDS_OF_A_SLICE = 50
+_JUDGED = ("full", "stream")  # modes whose figures the gates name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,23 @@ class EvaluateParams:
     lexicon: bool  # only words of the training text
     seed: int  # of the bootstrap
     players: int  # worst utterances shown with text and audio; 0 leaves content out of the page
+
+    def __post_init__(self) -> None:
+        missing = [mode for mode in _JUDGED if mode not in self.modes]
+        if missing or len(set(self.modes)) < len(self.modes):
+            raise ConfigError(
+                f"needs {' and '.join(_JUDGED)}, which the gates judge, each mode once; "
+                f"found {', '.join(self.modes) or 'nothing'}",
+                item="params.yaml: evaluate.modes",
+                mend="[full, stream], or [full, masked, stream]",
+            )
+        for name, least in (("beam", 1), ("players", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"must be {least} or more",
+                    item=f"params.yaml: evaluate.{name}",
+                    mend="raise it",
+                )
 
 
 def main() -> None:
@@ -62,10 +81,19 @@ def _body(run: StageRun) -> None:
     decoding = load_decoding(paths.TOKENS)
     engine = TorchEngine(model)
     base = DecoderConfig(kind="beam", beam=params.beam, alpha=0.5, lexicon=params.lexicon)
-    tuning = tune_decoder(dev, acoustic_pass(engine, dev, "full"), base, decoding)
+    heard = acoustic_pass(engine, dev, "full", progress=progress_line("dev recordings heard"))
+    tuning = tune_decoder(
+        dev, heard, base, decoding, progress=progress_line("decoder weights tried on dev")
+    )
     decoders = {"greedy": DecoderConfig(kind="greedy"), "lm": tuning.config}
     results = evaluate(
-        engine, test, modes=params.modes, decoders=decoders, decoding=decoding, seed=params.seed
+        engine,
+        test,
+        modes=params.modes,
+        decoders=decoders,
+        decoding=decoding,
+        seed=params.seed,
+        progress=progress_line("test recordings heard"),
     )
     assert decoding.language_model is not None
     deaf, _sentence = deaf_baseline(decoding.language_model, dev, test, seed=params.seed)

@@ -42,7 +42,12 @@ def _body(run: StageRun) -> None:
     scored = {}
     for variant, folder in (("fp32", paths.FP32), ("int8", paths.INT8)):
         bundle = Bundle.load(folder)
-        log_probs = acoustic_pass(OnnxEngine(bundle), everything, "full")
+        log_probs = acoustic_pass(
+            OnnxEngine(bundle),
+            everything,
+            "full",
+            progress=progress_line(f"recordings heard by {variant}"),
+        )
         texts = decode_all(log_probs, bundle.config.decoder, decoding)
         scored[variant] = score_items(everything, texts)
     loss = compare(scored["fp32"], scored["int8"], seed=_SEED)

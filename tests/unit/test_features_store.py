@@ -182,6 +182,8 @@ def test_online_priors_are_the_newest(data_dir: Path) -> None:
         assert online.value == newest.prior_value
         assert online.fingerprint == PRINT
     assert store_client.online_priors([], data_dir=data_dir) == {}
+    with pytest.raises(Exception, match="another_service"):
+        store_client.online_priors(speakers, "another_service", data_dir=data_dir)
 
 
 def test_the_projected_view_says_what_the_online_store_says(data_dir: Path, tmp_path: Path) -> None:

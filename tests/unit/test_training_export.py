@@ -154,7 +154,7 @@ def test_a_graph_of_other_weights_is_not_called_equal() -> None:
 
 def test_a_chunk_that_does_not_divide_the_left_context_is_refused_before_any_work() -> None:
     for ms in (600, 650, 0):
-        with pytest.raises(AuricleError, match=r"export\.chunks_ms.*640"):
+        with pytest.raises(AuricleError, match=r"params\.yaml: export\.chunk_ms.*640"):
             export_bundle(
                 tiny_model(), Path("never"), replace(REQUEST, chunks_ms=(ms,)),
                 table=TABLE, norm=tiny_norm(), seed=1,
