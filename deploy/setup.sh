@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv beside this repository with one extra of pyproject.toml: dev, serve, data, train, synth.
+# Makes .venv beside this repository with one extra of pyproject.toml: dev, serve, data, train, synth, monitor, whisper.
 # Usage: bash deploy/setup.sh [EXTRA]        e.g. `bash deploy/setup.sh serve` for a machine that only serves
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,7 +21,10 @@ if [ ! -x .venv/bin/python ]; then
   "$python" -m venv .venv
 fi
 py=.venv/bin/python
-"$py" -m uv --version >/dev/null 2>&1 || "$py" -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt uv
+# On a terminal the installers show their progress; a log (CI, a pipe) would only be flooded by it.
+quiet=--quiet
+if [ -t 2 ] && [ -z "${CI:-}" ]; then quiet=; fi
+"$py" -m uv --version >/dev/null 2>&1 || "$py" -m pip install $quiet --disable-pip-version-check -c deploy/constraints.txt uv
 echo "setup: packages of extra '$extra' (dev and train: about 6 GB, one to five minutes)"
-"$py" -m uv pip install --quiet --python "$py" --compile-bytecode -c deploy/constraints.txt -e ".[$extra]"
+"$py" -m uv pip install $quiet --python "$py" --compile-bytecode -c deploy/constraints.txt -e ".[$extra]"
 echo "setup: done"

@@ -21,7 +21,7 @@ _EXTRAS = {
     "serve": ("bentoml", "onnxruntime", "soundfile", "av", "soxr"),
     "data": ("dvc", "great-expectations", "pyarrow", "pandas"),
     "synth": ("espeakng-loader",),
-    "train": ("torch", "torchaudio", "pytorch-lightning", "mlflow", "feast", "evidently", "onnx"),
+    "train": ("torch", "torchaudio", "pytorch-lightning", "mlflow", "feast", "onnx"),
 }
 _MINIMUM_FREE_GB, _MINIMUM_MEMORY_GB = 2.0, 4.0
 

@@ -1,6 +1,5 @@
 """Witten-Bell estimation, the ARPA reader, and parity with KenLM."""
 
-import importlib.util
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -70,8 +69,6 @@ def test_a_state_holds_only_what_matters() -> None:
 
 
 def test_kenlm_gives_equal_scores(tmp_path: Path) -> None:
-    if importlib.util.find_spec("flashlight") is None:
-        pytest.skip("flashlight-text (KenLM) is not installed")
     from flashlight.lib.text.decoder.kenlm import KenLM
     from flashlight.lib.text.dictionary import Dictionary
 
