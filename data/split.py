@@ -76,6 +76,19 @@ def held_out_strangers(utterances: Iterable[Utterance]) -> dict[str, int]:
     return counts
 
 
+def voices_note(utterances: Iterable[Utterance]) -> str:
+    """Whose voices the held-out recordings are: what every figure on them must be read with."""
+    rows = [row for row in utterances if row.split != "train"]
+    unknown = sum(held_out_strangers(rows).values())
+    if unknown:
+        return (
+            f"the speakers of {unknown} of {len(rows)} held-out recordings are unknown; they may "
+            "also be heard in train, so figures on them flatter"
+        )
+    speakers = {(row.corpus, row.speaker) for row in rows}
+    return f"{len(rows)} held-out recordings of {len(speakers)} speakers who were never trained on"
+
+
 def speaker_split(
     corpus: str, speaker: str, *, dev_percent: float, test_percent: float, salt: str
 ) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from data.manifest import Utterance
 from data.shards import read_member
+from data.split import voices_note
 from features.archive import FeatureArchive
 from features.decode import DecoderConfig
 from governance.canonical import canonical_json, write_atomic
@@ -157,8 +158,7 @@ def _page(
     train = read_record(paths.report("train"))
     data = ReportData(
         title="auricle",
-        subtitle=f"{len(rows)} held-out recordings of {results[0].speakers} speakers who were never "
-        "trained on; decoder weights chosen on dev.",
+        subtitle=f"Test split: {voices_note(rows)}. Decoder weights were chosen on dev.",
         results=results,
         charts=_charts(history.get("curves", {})),
         baselines=[

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from data.manifest import Utterance, read_manifest, write_manifest
-from data.split import assign, empty_splits, held_out_strangers, leaks
+from data.split import assign, empty_splits, held_out_strangers, leaks, voices_note
 from governance.errors import AuricleError
 from governance.params import load
 from pipelines import _paths as paths
@@ -38,10 +38,7 @@ def _body(run: StageRun) -> None:
         speakers[row.split].add(row.speaker)
     strangers = held_out_strangers(rows)
     if any(strangers.values()):
-        print(
-            f"  warning: the speakers of {sum(strangers.values())} held-out recordings are unknown; "
-            "they may also be heard in train, so figures on them flatter"
-        )
+        print(f"  warning: {voices_note(rows)}")
     run.figures = {
         "utterances": dict(Counter(row.split for row in rows)),
         "minutes": {

@@ -27,6 +27,7 @@ from data.audio import (
     to_mono_16k,
     to_pcm16,
 )
+from data.formats import PROBED
 
 
 def tone(seconds: float = 1.0, rate_hz: int = 16_000, channels: int = 1) -> np.ndarray:
@@ -217,6 +218,15 @@ def test_what_opens_other_files_is_refused(tmp_path: Path, beginning: str, tail:
     content = beginning.format(path=tmp_path / "secret.wav").encode() + tail
     with pytest.raises(UndecodableAudio, match=r"not audio|no audio format"):
         decode(content, name="x")
+
+
+def test_what_ffmpeg_may_find_exists_and_opens_nothing_else() -> None:
+    assert set(PROBED) <= set(av.formats_available)
+    opens_others = {
+        "hls", "applehttp", "concat", "dash", "sdp", "rtsp", "image2", "imf", "vobsub", "lavfi",
+        "tedcaptions", "sami", "srt", "ass", "webvtt", "rtp", "sap", "webm_dash_manifest", "aqtitle",
+    }  # fmt: skip
+    assert not opens_others & set(PROBED)
 
 
 def test_bytes_of_chance_are_no_audio(capfd: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from data.split import (
     held_out_strangers,
     leaks,
     speaker_split,
+    voices_note,
 )
 from governance.errors import ConfigError
 
@@ -101,6 +102,17 @@ def test_dealing_by_utterance_keeps_copies_together_and_respects_consent_and_spe
     assert {row.split for row in silent} == {"train"}
     ada = [_utterance(f"u{index}", speaker="ada") for index in range(100)]
     assert len({row.split for row in _dealt(ada)}) == 1
+
+
+def test_the_note_says_strangers_only_where_they_are() -> None:
+    rows = [_utterance("u1", speaker="a", split="train"), _utterance("u2", split="train")]
+    rows += [
+        _utterance("u3", speaker="b", split="test"),
+        _utterance("u4", speaker="b", split="dev"),
+    ]
+    assert voices_note(rows) == "2 held-out recordings of 1 speakers who were never trained on"
+    rows.append(_utterance("u5", split="test"))
+    assert voices_note(rows).startswith("the speakers of 1 of 3 held-out recordings are unknown")
 
 
 def test_shares_are_near_what_was_asked_and_the_salt_reshuffles() -> None:
