@@ -488,6 +488,36 @@ def test_up_twice_is_refused(loop: Loop, service: Client) -> None:
     assert service.is_ready()
 
 
+def test_the_demo_says_what_it_needs_asks_the_service_and_leaves_nobody(loop: Loop) -> None:
+    """Its stages are up to date here; what it does on top is the promotion and the conversation."""
+    workspace = loop.workspace
+    before = {process.pid for process in psutil.process_iter()}
+    answer = workspace.auricle("demo", "--recordings", "2")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    out = answer.stdout
+    assert "2 GB of disk" in out and "under a minute" in out and "every stage is up to date" in out
+    assert f"champion: auricle version {loop.promoted['version']} (int8)" in out
+    rows = [line.split("│") for line in out.splitlines() if line.startswith("│")]
+    spoken = [row.normalised_text for row, _ in held_out(workspace.root)]
+    assert [row[1].strip() for row in rows] == ["http", "websocket", "http"]
+    assert all(row[2].strip() in spoken for row in rows) and rows[0][2:] == rows[1][2:]
+    for name in ("full_greedy", "full_lm", "stream_greedy", "stream_lm"):
+        assert f"WER {name} " in out, name
+    assert "95 % interval" in out and "fp32" in out and "int8" in out
+    for page in ("evaluation.html", "model_card.html"):
+        place = workspace.root / paths.REPORTS / page
+        assert place.is_file() and place.resolve().as_uri() in out
+    (curl,) = [line for line in out.splitlines() if "curl" in line]
+    assert (workspace.root / curl.rsplit("@", 1)[1]).is_file()
+    assert not list((workspace.root / paths.RUN).glob("demo-*.pid.json"))
+    for process in psutil.process_iter():
+        if process.pid not in before:
+            try:
+                assert Path(process.cwd()) != workspace.root, process.cmdline()
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+
+
 # Data that moves and grows; these come last, because they change the workspace.
 
 
