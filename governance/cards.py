@@ -113,6 +113,10 @@ def _quantisation(records: Mapping[str, StageRecord], verdict: Verdict) -> Secti
         record = records.get(stage)
         figures = record.figures if record else {}
         rows += [(f"{stage} {name}", _show(value)) for name, value in _scalars(figures)]
+    export = records.get("export")
+    half = export.figures.get("fp16") if export else None
+    if isinstance(half, Mapping):
+        rows += [(f"fp16 {name}", _show(value)) for name, value in _scalars(half)]
     lead = Text(text=f"This card speaks of the variant {verdict.variant}.")
     table = Table(head=("figure", "value"), rows=tuple(rows))
     blocks = (lead, table) if rows else (lead, Text(text=_ABSENT))

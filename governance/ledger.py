@@ -104,8 +104,9 @@ class Ledger:
         return stored.event()
 
     def events(self, kind: str | None = None) -> list[Event]:
-        """All events, or those of one kind, oldest first; an edited one is refused."""
-        return [row.event() for row in self._rows() if kind is None or row.kind == kind]
+        """All events, or those of one kind, oldest first; an edited one of any kind is refused."""
+        events = [row.event() for row in self._rows()]
+        return [event for event in events if kind in (None, event.kind)]
 
     def checkpoint(self) -> Checkpoint:
         """Sign the present head; append it to the checkpoint file and keep it beside the key."""

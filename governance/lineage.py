@@ -157,7 +157,10 @@ class _Builder:
                     self.broken.append(
                         f"{stage} read '{name}' {digest}, which {self._who_else(name)}"
                     )
-            nodes.append(Node(title=f"judged by {stage}", notes=_notes(record, self.variant)))
+            notes = _notes(record, self.variant)
+            if "policy" in record.inputs:
+                notes += (f"policy {record.inputs['policy']}",)
+            nodes.append(Node(title=f"judged by {stage}", notes=notes))
         return tuple(nodes)
 
     def _stage(self, stage: str) -> Node:

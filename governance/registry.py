@@ -80,6 +80,16 @@ class Registry:
         """Whether the store knows the run (a store can be younger than a record)."""
         return _or_none(lambda: self._client.get_run(run_id)) is not None
 
+    def find_run(self, experiment: str, tag: str, value: str) -> str | None:
+        """Id of the newest run of an experiment whose ``tag`` has this value."""
+        known = self._client.get_experiment_by_name(experiment)
+        if known is None:
+            return None
+        found = self._client.search_runs(
+            [known.experiment_id], filter_string=f"tags.{tag} = '{value}'", max_results=1
+        )
+        return str(found[0].info.run_id) if found else None
+
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Parameters, nested keys joined by dots; logging the same value again is fine."""
         from mlflow.entities import Param

@@ -10,9 +10,13 @@ from serving.settings import ServeSettings
 from serving.streams import StreamRequest
 
 
-def open_recognizer(bundle: Path, *, greedy: bool = False) -> AuricleRecognizer:
-    """Verify and warm a bundle; ``greedy`` leaves its language model and lexicon aside."""
-    recognizer = load_recognizer(ServeSettings(bundle_dir=bundle, max_streams=2))
+def open_recognizer(bundle: Path, *, greedy: bool = False, version: str = "") -> AuricleRecognizer:
+    """Verify and warm a bundle; ``greedy`` leaves its language model and lexicon aside.
+
+    ``version`` is the registry's number, where it has one: transcripts name it like the service's.
+    """
+    settings = ServeSettings(bundle_dir=bundle, max_streams=2, model_version=version)
+    recognizer = load_recognizer(settings)
     if greedy:
         recognizer.config = replace(recognizer.config, decoder=DecoderConfig(kind="greedy"))
     return recognizer

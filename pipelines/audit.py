@@ -50,7 +50,15 @@ def list_events(args: argparse.Namespace) -> int:
             body = event.body
             what = " ".join(
                 f"{key}={body[key]}"
-                for key in ("model", "version", "variant", "alias", "passed")
+                for key in (
+                    "model",
+                    "version",
+                    "variant",
+                    "alias",
+                    "passed",
+                    "rollback_from",
+                    "reason",
+                )
                 if key in body
             )
             sys.stdout.write(f"{event.seq:5} {event.at} {event.actor:10} {event.kind:8} {what}\n")

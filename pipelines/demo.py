@@ -38,8 +38,11 @@ def main(args: argparse.Namespace) -> int:
             item=outcome.failed,
             mend="`auricle doctor`",
         )
+    from pipelines._champion import packaged_here
     from pipelines.promote import promote_newest
 
+    if not packaged_here():  # a clone after `dvc pull`: its ledger, MLflow and bentos are its own
+        summarise(reproduce(["--force", "--single-item", "package"]))
     event = promote_newest(actor="demo")
     sys.stdout.write(
         f"\nchampion: {event['model']} version {event['version']} ({event['variant']})\n"

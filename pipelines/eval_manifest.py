@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines._champion import resolve
+from pipelines._champion import resolve, version_of
 
 if TYPE_CHECKING:
     from governance.records import Interval
@@ -36,6 +36,7 @@ def main(args: argparse.Namespace) -> int:
             corpus,
             mode=args.mode,
             greedy=args.greedy,
+            version=version_of(args.model),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     _name_problems(evaluation.found)

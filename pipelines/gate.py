@@ -1,18 +1,19 @@
 """Stage ``gate``: policy x records -> a verdict per variant, with each reason."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from data.scoring import ScoredUtterance, paired_difference, score
 from data.shards import read_member
-from governance.errors import AuricleError
-from governance.gates import collect_facts, judge
+from governance.errors import AuricleError, ConfigError, TamperError
+from governance.gates import VARIANTS, Fact, collect_facts, judge
 from governance.params import load
-from governance.policy import load_policy
+from governance.policy import Policy, load_policy
 from governance.records import read_record
 from pipelines import _paths as paths
-from pipelines._champion import promotion
+from pipelines._champion import bundle_of, promotions
 from pipelines._params import GateParams
 from pipelines._recognise import open_recognizer, text_of
 from pipelines._splits import load_split
@@ -20,29 +21,31 @@ from pipelines._stage import StageRun, run_stage
 
 _SEED = 1
 _STAGES = ("validate", "split", "evaluate", "export", "quantize", "benchmark")
+_HALF = "export.fp16."
 
 
 def main() -> None:
-    """Judge fp32 and int8."""
+    """Judge fp32, fp16 and int8."""
     inputs = {stage: paths.report(stage) for stage in _STAGES}
     run_stage("gate", _body, inputs=inputs, outputs={})
 
 
 def _body(run: StageRun) -> None:
     params = load("gate", GateParams)
-    policy = load_policy(Path(params.policy))
-    facts = collect_facts({stage: read_record(paths.report(stage)) for stage in _STAGES})
-    for name in ("net_words_worse", "net_deletions_worse", "size_ratio"):
-        facts[f"int8.{name}"] = facts.get(f"quantize.{name}")
-    facts["int8.speedup"] = facts.get("benchmark.int8_speedup")
-    champion = _champion(params.alias)
-    facts["champion.version"] = champion["version"] if champion else None
+    policy = _policy(params)
+    run.inputs["policy"] = Path(params.policy)  # evidence like the records: its digest is kept
     run.parameters = {"policy": params.policy, "alias": params.alias}
+    facts = collect_facts({stage: read_record(paths.report(stage)) for stage in _STAGES})
+    standing = promotions(paths.MODEL_NAME, params.alias)
+    champion = standing[-1].body if standing else None
+    facts["champion.version"] = champion["version"] if champion else None
+    theirs = _scored_champion(champion) if champion else None
     run.figures = {"compared_with": facts["champion.version"], "verdicts": {}}
-    for variant in ("fp32", "int8"):
-        own = dict(facts)
-        if champion:
-            own["evaluate.wer_vs_champion_high"] = _against(champion, paths.MODELS / variant)
+    for variant in VARIANTS:
+        own = facts_of(variant, facts)
+        if theirs is not None:
+            ours = _scored(paths.MODELS / variant)
+            own["evaluate.wer_vs_champion_high"] = paired_difference(theirs, ours, seed=_SEED).high
         verdict = judge(policy, own, variant=variant)
         run.figures["verdicts"][variant] = asdict(verdict)
         print(f"  {variant}: {'passed' if verdict.passed else 'REFUSED'}")
@@ -51,19 +54,53 @@ def _body(run: StageRun) -> None:
                 print(f"    {reason.outcome} {reason.gate}: {reason.why}")
 
 
-def _champion(alias: str) -> dict[str, Any] | None:
-    """The version that stands at ``alias`` today, if its bundle is on this machine."""
+def _policy(params: GateParams) -> Policy:
+    policy = load_policy(Path(params.policy))
+    if policy.alias != params.alias:
+        raise ConfigError(
+            f"gate.alias is '{params.alias}', but the policy speaks of '{policy.alias}'",
+            item=f"params.yaml and {params.policy}",
+            mend="name the same alias in both: the comparison is with what stands there",
+        )
+    return policy
+
+
+def facts_of(variant: str, facts: Mapping[str, Fact]) -> dict[str, Fact]:
+    """Facts under the names that the policy uses for ``variant``.
+
+    int8 and fp16 are measured against fp32. fp16 was also evaluated as a whole, through the CPU
+    provider, so its error rates are its own.
+    """
+    own = dict(facts)
+    if variant == "int8":
+        for name in ("net_words_worse", "net_deletions_worse", "size_ratio"):
+            own[f"int8.{name}"] = facts.get(f"quantize.{name}")
+        own["int8.speedup"] = facts.get("benchmark.int8_speedup")
+    if variant == "fp16":
+        half = {k.removeprefix(_HALF): v for k, v in facts.items() if k.startswith(_HALF)}
+        own |= {f"fp16.{name}": value for name, value in half.items()}
+        file_wer, stream_wer = half.get("test_wer.point"), half.get("test_wer_stream.point")
+        own["evaluate.wer_file"], own["evaluate.wer_stream_lm"] = file_wer, stream_wer
+        gap = None
+        if isinstance(file_wer, float) and isinstance(stream_wer, float):
+            gap = stream_wer - file_wer
+        own["evaluate.wer_stream_file_gap"] = gap
+    return own
+
+
+def _scored_champion(champion: dict[str, Any]) -> list[ScoredUtterance] | None:
+    """The champion on the test recordings; None where its bytes are gone: the comparison fails.
+
+    Other bytes in its place are no champion to compare with, and stop the stage.
+    """
     try:
-        body = promotion(paths.MODEL_NAME, alias)
-    except AuricleError:
+        folder = bundle_of(champion)
+    except TamperError:
+        raise
+    except AuricleError as error:
+        print(f"  no comparison with the champion: {error}")
         return None
-    return body if Path(body["bundle"]).exists() else None
-
-
-def _against(champion: dict[str, Any], folder: Path) -> float:
-    """Upper bound of the paired WER difference to the champion on the same test recordings."""
-    ours, theirs = _scored(folder), _scored(Path(champion["bundle"]))
-    return paired_difference(theirs, ours, seed=_SEED).high
+    return _scored(folder)
 
 
 def _scored(folder: Path) -> list[ScoredUtterance]:

@@ -6,25 +6,22 @@ from pathlib import Path
 
 from governance.errors import AuricleError
 from governance.lineage import VersionFacts, build_chain, render_text, to_json
-from pipelines._champion import open_ledger
+from pipelines._champion import bundle_of, promotions
 from pipelines._records import read_records
 
 
 def main(args: argparse.Namespace) -> int:
-    """Entry of ``auricle lineage``: exit status 2 when a link does not hold."""
+    """Entry of ``auricle lineage``: exit status 2 when a link does not hold.
+
+    The chain speaks of digests; where other bytes lie in the bundle's place, that is said too.
+    """
     name, _, alias = args.model.partition("@")
-    event = next(
-        (
-            event
-            for event in reversed(open_ledger().events("promote"))
-            if event.body["model"] == name and event.body["alias"] == (alias or "champion")
-        ),
-        None,
-    )
-    if event is None:
+    found = promotions(name, alias or "champion")
+    if not found:
         raise AuricleError(
             "the ledger knows no such promotion", item=args.model, mend="auricle promote"
         )
+    event = found[-1]
     body = event.body
     facts = VersionFacts(
         model=body["model"],
@@ -39,4 +36,6 @@ def main(args: argparse.Namespace) -> int:
     )
     lineage = build_chain(read_records(Path(body["records"])), facts)
     sys.stdout.write(to_json(lineage) + "\n" if args.json else render_text(lineage))
+    if Path(body["bundle"]).exists():
+        bundle_of(body)
     return 0 if lineage.intact else 2

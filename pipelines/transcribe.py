@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipelines._champion import resolve
+from pipelines._champion import resolve, version_of
 
 
 def main(args: argparse.Namespace) -> int:
@@ -12,7 +12,7 @@ def main(args: argparse.Namespace) -> int:
     from pipelines._recognise import open_recognizer
     from serving.recognizer import AudioRequest
 
-    recognizer = open_recognizer(resolve(args.model))
+    recognizer = open_recognizer(resolve(args.model), version=version_of(args.model))
     status = 0
     for name in args.files:
         request = AudioRequest(content=Path(name), name=Path(name).name)

@@ -25,8 +25,39 @@ Variant = Literal["cpu", "gpu"]
 NAME = "auricle"
 # BentoML names itself; starlette, uvicorn and python-multipart come with it.
 _PACKAGES = ("numpy", "soundfile", "av", "soxr", "pydantic", "prometheus-client", "websockets")
-_RUNTIMES = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu[cuda,cudnn]"}
 _TAIL_CHARACTERS = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """What the container of a variant is made of, besides our modules and the bundle."""
+
+    runtime: str
+    """Distribution that runs the graphs; pinned to the installed onnxruntime's version."""
+    environment: Mapping[str, str]
+    """Variables of the container."""
+    docker: Mapping[str, Any]
+    """BentoML's image options."""
+
+
+_IMAGES: Mapping[Variant, ImageSpec] = {
+    "cpu": ImageSpec(
+        runtime="onnxruntime",
+        environment={"AURICLE_PROVIDER": "cpu"},
+        docker={"distro": "debian", "python_version": "3.11"},
+    ),
+    # CUDA and cuDNN come as wheels with onnxruntime-gpu, in the versions that it was built for. The
+    # driver comes from the host: NVIDIA's container runtime mounts it where these variables ask.
+    "gpu": ImageSpec(
+        runtime="onnxruntime-gpu[cuda,cudnn]",
+        environment={
+            "AURICLE_PROVIDER": "cuda",
+            "NVIDIA_VISIBLE_DEVICES": "all",
+            "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+        },
+        docker={"distro": "debian", "python_version": "3.11"},
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +99,7 @@ def build_bento(
 
 def requirements(variant: Variant) -> list[str]:
     """Exact pins of what is installed here: what was tested is what is shipped."""
-    runtime = f"{_RUNTIMES[variant]}=={installed_version('onnxruntime')}"
+    runtime = f"{_IMAGES[variant].runtime}=={installed_version('onnxruntime')}"
     return [*(f"{name}=={installed_version(name)}" for name in _PACKAGES), runtime]
 
 
@@ -84,7 +115,7 @@ def _bentofile(
     # Read by BentoML's command line in the container, where loopback would reach nobody; a bento
     # served by hand stays on the loopback address of the service's own configuration.
     environment["BENTOML_HOST"] = "0.0.0.0"
-    environment["AURICLE_PROVIDER"] = "cuda" if variant == "gpu" else "cpu"
+    environment |= _IMAGES[variant].environment
     if model_version:
         environment["AURICLE_MODEL_VERSION"] = model_version
     carried = [f"bundle/{name}" for name in sorted({BUNDLE_FILE, *bundle.files})]
@@ -95,8 +126,7 @@ def _bentofile(
         "labels": {"variant": variant, "bundle": bundle.bundle_digest[7:19], **labels},
         "include": [*(path.as_posix() for path in files), *carried],
         "python": {"packages": requirements(variant), "lock_packages": False},
-        # CUDA's libraries come as wheels of onnxruntime-gpu, so both variants share one base.
-        "docker": {"distro": "debian", "python_version": "3.11"},
+        "docker": dict(_IMAGES[variant].docker),
         "envs": [{"name": name, "value": value} for name, value in sorted(environment.items())],
     }
 

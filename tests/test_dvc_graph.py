@@ -1,5 +1,6 @@
 """``dvc.yaml`` = ``params.yaml`` = ``pipelines/``; a statement reruns its importers and no other."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -39,9 +40,31 @@ def test_paths_of_dvc_are_the_paths_of_the_code() -> None:
     known |= {f"data/code/{stage}.json" for stage in code.STAGES}
     known |= {f"data/reports/{stage}.json" for stage in code.STAGES}
     known |= {"data/reports/decoder.json", "data/reports/model_card.html", "governance/policy.yaml"}
+    known |= {"features/store/feature_store.yaml"}
     for stage, entry in GRAPH.items():
         unknown = set(entry.get("deps", [])) | set(_names(entry["outs"]))
         assert unknown <= known, f"{stage}: {unknown - known}"
+
+
+@pytest.mark.parametrize("stage", ["gate", "package"])
+def test_a_verdict_is_never_replayed_from_the_run_cache(stage: str) -> None:
+    """DVC keeps no run of a stage with a persistent output: it is run, or it is unchanged."""
+    outs = {
+        name: flags
+        for out in GRAPH[stage]["outs"]
+        if isinstance(out, dict)
+        for name, flags in out.items()
+    }
+    assert outs[f"data/reports/{stage}.json"] == {"persist": True}
+
+
+@pytest.mark.parametrize("stage", [name for name in GRAPH if name != "code"])
+def test_a_report_that_a_stage_reads_is_among_its_deps(stage: str) -> None:
+    """What `read_record(paths.report("x"))` names, in the stage's own module."""
+    text = (ROOT / "pipelines" / f"{stage}.py").read_text()
+    read = set(re.findall(r"""read_record\(paths\.report\("(\w+)"\)""", text)) - {stage}
+    missing = {f"data/reports/{name}.json" for name in read} - set(GRAPH[stage]["deps"])
+    assert not missing
 
 
 def test_every_output_has_one_maker() -> None:

@@ -25,14 +25,14 @@ import yaml
 from data.audio import load_mono_16k, to_pcm16
 from data.manifest import Utterance, read_manifest
 from data.shards import read_member
-from governance.canonical import tree_digest
+from governance.canonical import file_digest, tree_digest
 from governance.registry import Registry
 from pipelines import _paths as paths
 from pipelines.code import STAGES, closures
 from pipelines.processes import free_port
 from serving.client import Client
 from serving.schema import Transcript
-from tests.support_workspace import Workspace, command, commit, copy_tree, relaxed
+from tests.support_workspace import ROOT, Workspace, command, commit, copy_tree, relaxed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -48,6 +48,8 @@ class Loop:
     workspace: Workspace
     first: dict[str, Any]
     """Summary of the first run, under the strict policy."""
+    packaged: dict[str, Any]
+    """What that run packaged."""
     refused: subprocess.CompletedProcess[str]
     """The attempt to promote what the strict policy refused."""
     relaxed: dict[str, Any]
@@ -87,6 +89,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     params.write_text(small(params.read_text()))
     commit(workspace, "small")
     first = _run(workspace)
+    packaged = workspace.read_json("data/reports/package.json")["figures"]
     refused = workspace.auricle("promote")
     policy = workspace.root / "governance" / "policy.yaml"
     policy.write_text(relaxed(policy.read_text()))
@@ -98,6 +101,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     return Loop(
         workspace=workspace,
         first=first,
+        packaged=packaged,
         refused=refused,
         relaxed=loosened,
         promoted=json.loads(promoted.stdout),
@@ -167,6 +171,8 @@ def test_the_strict_policy_refuses_and_nothing_moves(loop: Loop) -> None:
     assert "the gates refused: wer_file: " in loop.refused.stderr
     assert "not <= 0.35" in loop.refused.stderr and "Mend: " in loop.refused.stderr
     assert loop.refused.stdout == ""
+    assert loop.packaged["chosen"] == "" and loop.packaged["bentos"] == {}
+    assert set(loop.packaged["versions"]) == {"fp32", "fp16", "int8"}
 
 
 def test_a_changed_policy_reruns_the_verdict_and_the_package_alone(loop: Loop) -> None:
@@ -311,6 +317,8 @@ def test_mlflow_holds_what_a_model_owner_looks_for(loop: Loop, here: Workspace) 
     assert version.tags["verdict"] == "passed" and version.tags["variant"] == "int8"
     assert version.tags["gate.wer_file"].startswith("passed: ")
     assert version.tags["gate.int8_words"].startswith("passed: ")
+    assert version.tags["bento"] == loop.promoted["bento"] != ""
+    assert version.tags["policy"] == file_digest(Path("governance/policy.yaml"))
     assert version.tags["feature_fingerprint"].startswith("fs1-")
     run = registry._client.get_run(version.run_id)
     assert run.data.params["train.steps"] == "60"
@@ -324,9 +332,29 @@ def test_mlflow_holds_what_a_model_owner_looks_for(loop: Loop, here: Workspace) 
     for part in ("Intended use", "Limits", "Quantisation", "lineage", "licence"):
         assert part.lower() in card.lower(), part
     root = paths.MLFLOW_ARTIFACTS / version.run_id / "artifacts"
-    for name in ("reports/evaluation.html", "cards/int8/model_card.html", "records/gate.json"):
-        assert (root / name).is_file(), name
+    for kind, name in (
+        ("reports", "evaluation.html"),
+        ("card", "model_card.html"),
+        ("records", "gate.json"),
+    ):
+        assert (root / version.tags[kind] / name).is_file(), kind
     assert version.folder is not None and (version.folder / "bundle.json").is_file()
+
+
+def test_fp16_is_a_version_of_its_own_measured_without_a_gpu(loop: Loop, here: Workspace) -> None:
+    half = loop.workspace.read_json("data/reports/export.json")["figures"]["fp16"]
+    assert half["provider"] == "CPUExecutionProvider" and half["gpu_speed"] == "not measured"
+    assert 0 < half["max_abs_diff"] < 1 and half["token_agreement"] > 0.9
+    assert half["size_ratio"] > 1.5 and half["test_wer"]["low"] <= half["test_wer"]["high"]
+    package = loop.workspace.read_json("data/reports/package.json")["figures"]
+    registry = Registry(paths.MLFLOW_DB, paths.MLFLOW_ARTIFACTS)
+    version = next(
+        v for v in registry.versions("auricle") if v.version == package["versions"]["fp16"]
+    )
+    assert version.tags["variant"] == "fp16" and version.tags["verdict"] == "passed"
+    assert version.tags["gate.fp16_words"].startswith("passed: ")
+    assert version.tags["gate.fp16_speed"] == "warned: fp16.gpu_speedup was not measured"
+    assert version.tags["bento"] == package["bentos"]["gpu"]
 
 
 def test_two_bentos_were_built_from_the_same_code(loop: Loop) -> None:
@@ -365,6 +393,7 @@ def test_transcribe_answers_the_good_and_names_the_bad(
     assert status == 2
     assert good.schema_version == 1 and good.duration_s > 0.5
     assert good.model.variant == "int8"
+    assert good.model.version == str(loop.promoted["version"])
     assert silent.text == "" and silent.warnings == ("no_speech",)
     complaints = [line for line in err.splitlines() if line.startswith("auricle: ")]
     assert len(complaints) == 3, err
@@ -404,13 +433,16 @@ def shared_form(folder: Path, recordings: list[tuple[str, str, str, bytes]]) -> 
     return folder
 
 
-def test_eval_of_a_corpus_folder(here: Workspace, tmp_path: Path, capsys: Capture) -> None:
+def test_eval_of_a_corpus_folder(
+    loop: Loop, here: Workspace, tmp_path: Path, capsys: Capture
+) -> None:
     recordings = [(row.speaker, "test", row.text, audio) for row, audio in held_out(here.root)[:4]]
     corpus = shared_form(tmp_path / "own", recordings)
     status, out, err = command(capsys, "eval", str(corpus), "--json")
     answer = json.loads(out)
     assert status == 0, err
     assert answer["utterances"] == 4 and answer["model"]["variant"] == "int8"
+    assert answer["model"]["version"] == str(loop.promoted["version"])
     for rate in ("wer", "cer"):
         assert answer[rate]["low"] <= answer[rate]["point"] <= answer[rate]["high"]
     assert {"speaker", "duration"} & set(answer["slices"])
@@ -488,6 +520,47 @@ def test_up_twice_is_refused(loop: Loop, service: Client) -> None:
     assert service.is_ready()
 
 
+# Later candidates and verdicts; the workspace is as before when each of these has ended.
+
+
+def test_a_policy_that_is_strict_again_is_judged_again(loop: Loop) -> None:
+    """DVC has seen these very inputs before; an old verdict must not be replayed."""
+    workspace = loop.workspace
+    strict = (ROOT / "governance" / "policy.yaml").read_text()
+    with workspace.edited("governance/policy.yaml", strict):
+        assert list(_run(workspace)["ran"]) == ["code", "gate", "package"]
+        refused = workspace.auricle("promote")
+        assert refused.returncode == 3 and "the gates refused" in refused.stderr
+    assert list(_run(workspace)["ran"]) == ["code", "gate", "package"]
+
+
+def test_the_next_candidate_leaves_the_champion_alone(
+    loop: Loop, here: Workspace, capsys: Capture
+) -> None:
+    """Another export of the same training: the same MLflow run, other bytes, another version."""
+    workspace, champion = loop.workspace, loop.promoted
+    text = (workspace.root / "params.yaml").read_text()
+    with workspace.edited("params.yaml", text.replace("built-in synthetic", "altogether other")):
+        ran = list(_run(workspace)["ran"])
+        assert ran == ["code", "export", "quantize", "benchmark", "gate", "package"]
+        gate = workspace.read_json("data/reports/gate.json")["figures"]
+        assert gate["compared_with"] == champion["version"]
+        assert tree_digest(Path(champion["bundle"])) == champion["bundle_digest"]
+        status, out, _ = command(capsys, "lineage", "auricle@champion")
+        assert status == 0 and "every link holds" in out and champion["bundle_digest"] in out
+        status, out, err = command(capsys, "promote", "--json")
+        newer = json.loads(out)
+        assert status == 0 and newer["run_id"] == champion["run_id"], err
+        assert newer["version"] > champion["version"] and "altogether other" in newer["domain"]
+        assert command(capsys, "lineage")[0] == 0
+        back = ["promote", "--version", str(champion["version"]), "--json"]
+        status, out, err = command(capsys, *back)
+        assert status == 0 and json.loads(out)["rollback_from"] == newer["version"], err
+        assert command(capsys, "audit", "verify")[0] == 0
+    assert list(_run(workspace)["ran"])[-2:] == ["gate", "package"]
+    assert tree_digest(Path(newer["bundle"])) == newer["bundle_digest"]
+
+
 def test_the_demo_says_what_it_needs_asks_the_service_and_leaves_nobody(loop: Loop) -> None:
     """Its stages are up to date here; what it does on top is the promotion and the conversation."""
     workspace = loop.workspace
@@ -525,6 +598,8 @@ def test_push_and_pull_restore_a_fresh_clone_bit_for_bit(loop: Loop, tmp_path: P
     workspace = loop.workspace
     workspace.dvc("remote", "add", "--quiet", "-d", "store", str(tmp_path / "remote folder"))
     commit(workspace, "remote")
+    # `auricle demo` leaves a recording for its curl line there; no stage made it
+    (workspace.root / paths.REPORTS / "sample.flac").unlink(missing_ok=True)
     workspace.dvc("push", "--quiet")
     workspace.git("clone", "--quiet", str(workspace.root), str(tmp_path / "a clone"))
     clone = Workspace(root=tmp_path / "a clone")
@@ -534,6 +609,16 @@ def test_push_and_pull_restore_a_fresh_clone_bit_for_bit(loop: Loop, tmp_path: P
         assert tree_digest(theirs) == tree_digest(ours), name
     outcome = _run(clone)
     assert list(outcome["ran"]) == ["code"], "a restored clone has nothing to compute"
+    # Ledger, MLflow and bentos did not travel: the clone makes its own from what did.
+    refused = clone.auricle("promote")
+    assert refused.returncode == 2 and "`auricle run --again package`" in refused.stderr
+    answer = clone.auricle("run", "--again", "package")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    promoted = clone.auricle("promote", "--json")
+    assert promoted.returncode == 0, promoted.stderr
+    assert json.loads(promoted.stdout)["bundle_digest"] == loop.promoted["bundle_digest"]
+    lineage = clone.auricle("lineage")
+    assert lineage.returncode == 0 and "every link holds" in lineage.stdout, lineage.stdout
 
 
 def test_new_recordings_cost_only_themselves(loop: Loop, tmp_path: Path) -> None:

@@ -24,6 +24,10 @@ GOOD: dict[str, Fact] = {
     "int8.net_deletions_worse": 0,
     "int8.speedup": 1.5,
     "int8.size_ratio": 3.6,
+    "fp16.token_agreement": 0.999,
+    "fp16.net_words_worse": 0,
+    "fp16.net_deletions_worse": 0,
+    "fp16.gpu_speedup": 1.4,
     "champion.version": None,
 }
 
@@ -36,7 +40,8 @@ def test_good_figures_pass_the_shipped_policy(variant: str) -> None:
     outcomes = {reason.gate: reason.outcome for reason in verdict.reasons}
     assert outcomes.pop("not_worse_than_champion") == "skipped"
     assert set(outcomes.values()) == {"passed"}
-    assert any(gate.startswith("int8") for gate in outcomes) == (variant == "int8")
+    for other in ("int8", "fp16"):
+        assert any(gate.startswith(other) for gate in outcomes) == (variant == other)
 
 
 @pytest.mark.parametrize(

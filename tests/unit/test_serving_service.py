@@ -235,6 +235,11 @@ def test_equal_content_is_the_same_bento_and_the_gpu_variant_its_own(
     assert "onnxruntime-gpu[cuda,cudnn]==" in pins and "\nonnxruntime==" not in pins
     document = (gpu.folder / "bento.yaml").read_text()
     assert "AURICLE_PROVIDER" in document and "cuda" in document
+    containers = [(b.folder / "env/docker/Dockerfile").read_text() for b in (bento, gpu)]
+    assert ["NVIDIA_DRIVER_CAPABILITIES=compute,utility" in text for text in containers] == [
+        False,
+        True,
+    ]
 
 
 def test_the_service_reaches_no_trainer_and_pins_all_it_names() -> None:
