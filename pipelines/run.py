@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from governance.errors import AuricleError
 from pipelines.code import STAGES
@@ -51,6 +52,13 @@ def main(args: argparse.Namespace) -> int:
 
 def reproduce(stages: list[str] | None = None, *, quiet: bool = False) -> Outcome:
     """Run ``dvc repro`` in its own process group, so that Ctrl-C leaves nothing behind."""
+    for name in ("dvc.yaml", ".dvc"):
+        if not Path(name).exists():
+            raise AuricleError(
+                "there is no pipeline in this folder",
+                item=name,
+                mend="call it in a clone of Auricle",
+            )
     command = [sys.executable, "-m", "dvc", "repro", *(stages or [])]
     process = subprocess.Popen(
         command,
