@@ -164,9 +164,9 @@ def test_paths_are_meant_from_where_the_user_stands(
         ("corpus add . --name builtin", "builtin: no usable corpus name", "is taken"),
         ("corpus add . --name Ü", "Ü: no usable corpus name", "--name"),
         ("train --steps 0", "--steps: needs at least one step", "for example"),
-        ("train", "dvc.yaml: there is no pipeline in this folder", "a clone of Auricle"),
+        ("train", ".dvc: there is no pipeline in this folder", "a clone of Auricle"),
         ("train --limit-minutes 0", "--limit-minutes: must be above 0", "for example"),
-        ("run", "dvc.yaml: there is no pipeline in this folder", "a clone of Auricle"),
+        ("run", ".dvc: there is no pipeline in this folder", "a clone of Auricle"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_exit_status_2(
