@@ -123,12 +123,11 @@ def speech_bounds(x_TF: Floats) -> tuple[int, int]:
 
 
 def cut_silence(
-    bounds: tuple[int, int], frames: int, config: AugmentConfig, rng: np.random.Generator
+    bounds: tuple[int, int], frames: int, margins: tuple[int, int], rng: np.random.Generator
 ) -> slice:
-    """The stretch of a recording that is trained on: the speech and drawn margins around it.
+    """The stretch of a recording that is trained on: the speech and a margin on each side.
 
-    Margins are log-uniform: mostly short, which is cheap, sometimes long, as in service.
+    ``margins`` in frames; which of them comes first is drawn.
     """
-    low, high = (math.log(margin) for margin in config.margin_s)
-    before, after = (int(math.exp(rng.uniform(low, high)) * _FRAMES_PER_S) for _ in range(2))
+    before, after = margins if rng.random() < 0.5 else margins[::-1]
     return slice(max(0, bounds[0] - before), min(frames, bounds[1] + after))

@@ -64,7 +64,7 @@ class AugmentConfig:
     gain_db: float = 6.0  # level shifted by up to this
     tilt_db: float = 4.0  # smooth equaliser: deviation of its control points
     ramp_steps: int = 300  # the share of recordings that is touched at all rises to 1 until then
-    margin_s: tuple[float, float] = (0.05, 0.8)  # silence kept on each side of the speech
+    margin_s: tuple[float, float] = (0.05, 0.8)  # silence kept beside the speech, drawn per side
     time_masks_per_s: float = 0.8  # SpecAugment in time
     time_mask_frames: int = 25  # longest of them
     mel_masks: int = 2  # SpecAugment in frequency

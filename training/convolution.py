@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from governance.errors import ConfigError
+
 Tensor = Any
 
 
@@ -48,9 +50,33 @@ class Convolution(nn.Module):
         return self.kernel(image_BD1S).squeeze(2).transpose(1, 2)
 
     def _convolve_chunks(self, x_BTD: Tensor, chunk_frames: int) -> Tensor:
-        rows, frames, width = x_BTD.shape
-        chunks = -(-frames // chunk_frames)
+        """As over the whole file, less what the last frames of a chunk saw of the next one.
+
+        Cheaper than a window per chunk, whose borders are computed twice.
+        """
+        _, frames, width = x_BTD.shape
+        right, chunks = self.right_frames, -(-frames // chunk_frames)
+        if chunk_frames < right:
+            raise ConfigError(
+                f"a chunk of {chunk_frames} frames is shorter than what a convolution sees ahead",
+                item="train.chunk_frames, export.chunk_ms",
+                mend=f"choose {right} frames or more, or a smaller train.model.conv_right_frames",
+            )
         x_BSD = nn.functional.pad(x_BTD, (0, 0, self.left_frames, chunks * chunk_frames - frames))
-        windows_BNDS = x_BSD.unfold(1, self.left_frames + chunk_frames, chunk_frames)
-        y_MCD = self._convolve(windows_BNDS.flatten(0, 1).transpose(1, 2))
-        return y_MCD.reshape(rows, chunks * chunk_frames, width)[:, :frames]
+        y_BTD = self._convolve(x_BSD).contiguous()
+        seen_BNW = x_BSD[:, self.left_frames :].unflatten(1, (chunks, chunk_frames))[:, 1:, :right]
+        excess_BNW = seen_BNW.flatten(2) @ self._across_the_end()
+        y_BNCD = y_BTD.unflatten(1, (chunks, chunk_frames))
+        y_BNCD[:, :-1, chunk_frames - right :] -= excess_BNW.unflatten(2, (right, width))
+        return y_BTD[:, :frames]
+
+    def _across_the_end(self) -> Tensor:
+        """``[right * D, right * D]``: from a chunk's first frames to the last ones before them."""
+        right = self.right_frames
+        taps = self.kernel.weight.squeeze(2).permute(2, 1, 0)[self.left_frames + 1 :]  # in, out
+        nothing = torch.zeros_like(taps[0])
+        rows = [
+            [taps[right - last + first - 1] if first <= last else nothing for last in range(right)]
+            for first in range(right)
+        ]
+        return torch.cat([torch.cat(row, dim=1) for row in rows])

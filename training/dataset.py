@@ -1,5 +1,6 @@
 """From the feature archive to training batches; the batch of a step is a pure function of it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -19,6 +20,7 @@ from training.subsampling import inputs_for, output_frames
 Tensor = Any
 Floats = NDArray[np.float32]
 
+_FRAMES_PER_S = 100
 _LEAST_FRAMES = 7  # the subsampling needs them for its first output
 
 
@@ -74,7 +76,7 @@ class TrainingData:
             [end - start for start, end in self._speech],
             seed=config.seed,
             max_utterances=config.batch_utterances,
-            max_frames=int(config.batch_s * 100),
+            max_frames=int(config.batch_s * _FRAMES_PER_S),
         )
 
     def __len__(self) -> int:
@@ -96,7 +98,7 @@ class TrainingData:
         speed = draw_speed(self._config, step)
         x_TF = self._archive.get(example.utterance_id, speed).astype(np.float32)
         start, end = (int(bound / speed) for bound in self._speech[index])
-        keep = cut_silence((start, end), len(x_TF), config, rng)
+        keep = cut_silence((start, end), len(x_TF), draw_margins(self._config, step), rng)
         enough = max(_LEAST_FRAMES, inputs_for(frames_needed(example.tokens)))
         if keep.stop - keep.start < enough:
             keep = slice(0, len(x_TF))
@@ -125,6 +127,17 @@ def draw_speed(config: TrainConfig, step: int) -> float:
     """Speed of all recordings of a step: drawn apart they would need more padding."""
     rng = generator(config.seed, "speed", step)
     return float(rng.choice(config.augment.speeds))
+
+
+def draw_margins(config: TrainConfig, step: int) -> tuple[int, int]:
+    """Frames of silence left beside the speech of all recordings of a step, again for the padding.
+
+    Log-uniform: mostly short, which is cheap, sometimes long, as in service.
+    """
+    rng = generator(config.seed, "margins", step)
+    low, high = (math.log(margin_s) for margin_s in config.augment.margin_s)
+    before, after = (int(math.exp(rng.uniform(low, high)) * _FRAMES_PER_S) for _ in range(2))
+    return before, after
 
 
 def draw_chunk(config: TrainConfig, step: int) -> int:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+from governance.errors import ConfigError  # noqa: E402
 from training.config import ModelConfig  # noqa: E402
 from training.model import AcousticModel  # noqa: E402
 from training.subsampling import inputs_for  # noqa: E402
@@ -56,7 +57,7 @@ def run_stream(model, x_BTF, len_B, chunk_frames: int, left_chunks: int, junk: f
 @settings(max_examples=40, deadline=None)
 @given(
     lengths=st.lists(st.integers(7, 150), min_size=1, max_size=3),
-    chunk_frames=st.integers(1, 9),
+    chunk_frames=st.integers(2, 9),
     left_chunks=st.integers(1, 4),
     right_frames=st.sampled_from([0, 2]),
     seed=st.integers(0, 2**16),
@@ -117,3 +118,9 @@ def test_full_context_differs_from_masked():
         full, _ = model.forward_full(x_BTF, len_B)
         masked, _ = model.forward_masked(x_BTF, len_B, 4, 2)
     assert (full - masked).abs().max() > 10 * TOLERANCE
+
+
+def test_a_chunk_shorter_than_a_convolutions_look_ahead_is_refused():
+    model = small_model(2)
+    with pytest.raises(ConfigError, match="a chunk of 1 frames is shorter"):
+        model.forward_masked(torch.zeros(1, 40, CONFIG.mel_bins), torch.tensor([40]), 1, 2)
