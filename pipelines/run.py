@@ -96,6 +96,9 @@ def child_environment() -> dict[str, str]:
     environment["PATH"] = folder + os.pathsep + environment.get("PATH", "")
     environment["PYTHONUNBUFFERED"] = "1"
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads stall on busy cores
+    environment.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # NumPy's threads beside torch's cost a sixth
     disable_vendor_telemetry(environment)
     return environment
 
