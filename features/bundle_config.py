@@ -45,7 +45,7 @@ class ChunkGraph:
     """One streaming graph: a chunk size has a file of its own."""
 
     file: str  # name inside the bundle
-    chunk_frames: int  # encoder frames that one call advances
+    chunk_frames: int  # encoder frames that one call looks at (see `features.streaming`)
     left_frames: int  # encoder frames of history that its attention cache holds
 
 

@@ -14,12 +14,13 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from features.bundle import Bundle, ChunkGraph
+from features.streaming import settled_frames
 from governance.errors import AuricleError, ConfigError
 from serving.batcher import Chunk
 from serving.slab import CacheShape, StateSlab
 
 Floats = NDArray[np.float32]
-CONVOLUTION_FRAMES = 3  # input frames by which neighbouring chunks overlap
+CONVOLUTION_FRAMES = 3  # input frames that the convolutions see beyond a chunk
 MIN_FRAMES = 7  # input frames of one encoder frame
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _STREAM_OUTPUTS = ["log_probs", "out_len", "new_attn_cache", "new_conv_cache", "new_processed_len"]
@@ -46,8 +47,9 @@ class Engine:
         self.graph = _chunk_graph(bundle, self.options.chunk_ms)
         self.mel_bins = config.feature_spec.mel_bins
         self.vocabulary = bundle.token_table().size
-        self.advance_frames = config.subsampling * self.graph.chunk_frames
-        self.chunk_frames = self.advance_frames + CONVOLUTION_FRAMES  # input frames of one call
+        window = self.graph.chunk_frames
+        self.advance_frames = config.subsampling * settled_frames(window)
+        self.chunk_frames = config.subsampling * window + CONVOLUTION_FRAMES  # input of one call
         self.slab = StateSlab(
             CacheShape(
                 layers=config.encoder.layers,

@@ -17,6 +17,7 @@ from features.bundle import BundleConfig, ChunkGraph, EncoderDims, NormPrior, Tr
 from features.decode import DecoderConfig
 from features.fbank import log_mel
 from features.spec import FeatureSpec
+from features.streaming import settled_frames
 from features.tokens import TokenTable
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz' "
@@ -113,7 +114,7 @@ _FRONT = """
   l2 = Div (l1, two)
   l3 = Sub (l2, one)
   l4 = Max (l3, zero)
-  out_len = Div (l4, two)
+  heard = Div (l4, two)
   small = Constant <value_float = 0.3> ()
 """
 
@@ -145,7 +146,7 @@ def _head() -> str:
 
 
 def _offline_text(vocabulary: int) -> str:
-    body = _FRONT
+    body = _FRONT + "  out_len = Identity (heard)\n"
     for i in range(LAYERS):
         source = f"o{i - 1}" if i else "f2"
         body += f"""
@@ -184,7 +185,13 @@ def _cache_out(layer: int) -> str:
 
 def _stream_text(vocabulary: int, chunk: int) -> str:
     ints = {"crange": range(KERNEL - 1), "arange": range(LEFT)}
-    body = _FRONT + "  axes12 = Constant <value_ints = [1, 2]> ()\n"
+    body = f"""{_FRONT}
+  whole = Constant <value_ints = [{chunk}]> ()
+  hop = Constant <value_ints = [{settled_frames(chunk)}]> ()
+  is_full = Equal (heard, whole)
+  out_len = Where (is_full, hop, heard)
+  axes12 = Constant <value_ints = [1, 2]> ()
+"""
     body += "  ol_B11 = Unsqueeze (out_len, axes12)\n"
     for name, values in ints.items():
         body += f"  {name} = Constant <value_ints = {list(values)}> ()\n"

@@ -72,8 +72,7 @@ class Attention(nn.Module):
         cache_BLE: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The branch's output and ``keys_values_BKE``: cache and frames, keys unrotated."""
-        d_model = x_BTD.shape[2]
-        q_BTD, new_BTE = self.project_in(self.norm(x_BTD)).split((d_model, 2 * d_model), dim=2)
+        q_BTD, new_BTE = self._project(x_BTD)
         kv_BKE = new_BTE if cache_BLE is None else torch.cat((cache_BLE, new_BTE), dim=1)
         k_BKD, v_BKD = kv_BKE.chunk(2, dim=2)
         past = kv_BKE.shape[1] - x_BTD.shape[1]
@@ -84,6 +83,15 @@ class Attention(nn.Module):
             q_BHTE.to(kind), k_BHKE.to(kind), self._split(v_BKD), attn_mask=bias_B1QK.to(kind)
         )
         return self.project_out(y_BHTE.transpose(1, 2).flatten(2)), kv_BKE
+
+    def keys_values(self, x_BTD: Tensor) -> Tensor:
+        """``[B, T, 2D]``, keys unrotated: what a stream caches of these frames."""
+        return self._project(x_BTD)[1]
+
+    def _project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
+        d_model = x_BTD.shape[2]
+        q_BTD, kv_BTE = self.project_in(self.norm(x_BTD)).split((d_model, 2 * d_model), dim=2)
+        return q_BTD, kv_BTE
 
     def _split(self, x_BTD: Tensor) -> Tensor:
         return x_BTD.unflatten(2, (self.heads, -1)).transpose(1, 2)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from features.streaming import settled_frames
 from governance.errors import ConfigError
 
 Tensor = Any
@@ -33,16 +34,21 @@ class Convolution(nn.Module):
         cache_BDL: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """The branch's output and, in a stream, the next ``cache_BDL``."""
-        x_BTD = torch.relu(self.norm(x_BTD)).masked_fill(~keep_BT1, 0.0)
+        x_BTD = self.activate(x_BTD, keep_BT1)
         if cache_BDL is not None:
             seen_BSD = torch.cat((cache_BDL.transpose(1, 2), x_BTD), dim=1)
-            new_cache_BDL = seen_BSD[:, x_BTD.shape[1] :].transpose(1, 2)
-            return self._convolve(seen_BSD), new_cache_BDL
+            settled = settled_frames(x_BTD.shape[1])
+            new_cache_BDL = seen_BSD[:, settled : settled + self.left_frames].transpose(1, 2)
+            return self.convolve(seen_BSD), new_cache_BDL
         if chunk_frames and self.right_frames:
             return self._convolve_chunks(x_BTD, chunk_frames), None
-        return self._convolve(nn.functional.pad(x_BTD, (0, 0, self.left_frames, 0))), None
+        return self.convolve(nn.functional.pad(x_BTD, (0, 0, self.left_frames, 0))), None
 
-    def _convolve(self, seen_BSD: Tensor) -> Tensor:
+    def activate(self, x_BTD: Tensor, keep_BT1: Tensor) -> Tensor:
+        """What the kernel sees: zeros where there is no frame."""
+        return torch.relu(self.norm(x_BTD)).masked_fill(~keep_BT1, 0.0)
+
+    def convolve(self, seen_BSD: Tensor) -> Tensor:
         """``left_frames`` of past then frames; zeros stand for the unseen future."""
         padded_BSD = nn.functional.pad(seen_BSD, (0, 0, 0, self.right_frames))
         # A channels-last image needs no copy, and CPU kernels are several times faster on it.
@@ -63,7 +69,7 @@ class Convolution(nn.Module):
                 mend=f"choose {right} frames or more, or a smaller train.model.conv_right_frames",
             )
         x_BSD = nn.functional.pad(x_BTD, (0, 0, self.left_frames, chunks * chunk_frames - frames))
-        y_BTD = self._convolve(x_BSD).contiguous()
+        y_BTD = self.convolve(x_BSD).contiguous()
         seen_BNW = x_BSD[:, self.left_frames :].unflatten(1, (chunks, chunk_frames))[:, 1:, :right]
         excess_BNW = seen_BNW.flatten(2) @ self._across_the_end()
         y_BNCD = y_BTD.unflatten(1, (chunks, chunk_frames))

@@ -53,11 +53,12 @@ class DevSet:
         self, model: AcousticModel, chunk_frames: int
     ) -> list[tuple[list[int], Tensor, Tensor]]:
         device = model.head.weight.device
-        left_chunks = model.config.left_chunks(chunk_frames)
         results = []
         for indices, batch in self._batches:
-            log_probs, len_B = model.forward_masked(
-                batch.x_BTF.to(device), batch.len_B.to(device), chunk_frames, left_chunks
-            )
+            x_BTF, len_B = batch.x_BTF.to(device), batch.len_B.to(device)
+            if chunk_frames:
+                log_probs, len_B = model.forward_masked(x_BTF, len_B, chunk_frames)
+            else:
+                log_probs, len_B = model.forward_full(x_BTF, len_B)
             results.append((indices, log_probs.float().cpu(), len_B.cpu()))
         return results

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from features.streaming import settled_frames
 from training.attention import Attention, file_bias, rotary_table, stream_bias
 from training.config import ModelConfig
 from training.convolution import Convolution
@@ -114,7 +115,7 @@ class Encoder(nn.Module):
         out_B = output_frames(len_B)
         valid_BT = valid_frames(out_B, x_BTD.shape[1])
         bias_B1QK = file_bias(valid_BT, chunk_frames, left_chunks, x_BTD.dtype)
-        table = self._table(x_BTD.shape[1], x_BTD)
+        table = self.rotary_table(x_BTD.shape[1], x_BTD)
         middle_BTD = None
         for number, block in enumerate(self.blocks, start=1):
             x_BTD, _, _ = block(x_BTD, bias_B1QK, table, valid_BT[:, :, None], chunk_frames)
@@ -125,18 +126,21 @@ class Encoder(nn.Module):
     def forward_chunk(
         self, x_BTF: Tensor, len_B: Tensor, caches: Caches
     ) -> tuple[Tensor, Tensor, Caches]:
-        """One chunk of a stream: ``final_BCD``, ``out_len_B`` and the next caches.
+        """One chunk of a stream: ``final_BCD``, ``settled_B`` and the next caches.
 
-        A row with ``len_B`` 0 keeps its caches; a row with fewer than 4C + 3 frames ends its
-        stream (its caches hold padding afterwards).
+        A full chunk settles the first ``settled_frames(C)``: the next one begins behind them. A
+        row with fewer than 4C + 3 frames ends its stream, settles all that it has, and its caches
+        hold padding afterwards; a row with ``len_B`` 0 keeps its caches.
         """
         attention_LBKE, convolution_LBDK, processed_B = caches
         x_BCD = self.subsampling(x_BTF, len_B)
-        out_B = output_frames(len_B)
-        valid_BC = valid_frames(out_B, x_BCD.shape[1])
+        out_B, chunk = output_frames(len_B), x_BCD.shape[1]
+        hop = settled_frames(chunk)
+        settled_B = torch.where(out_B < chunk, out_B, hop)
+        valid_BC = valid_frames(out_B, chunk)
         left = attention_LBKE.shape[2]
         bias_B11K = stream_bias(valid_BC, processed_B, left, x_BCD.dtype)
-        table = self._table(left + x_BCD.shape[1], x_BCD)
+        table = self.rotary_table(left + chunk, x_BCD)
         keys, kernels = [], []
         for block, kv_BLE, kernel_BDK in zip(
             self.blocks, attention_LBKE.unbind(0), convolution_LBDK.unbind(0), strict=True
@@ -144,15 +148,16 @@ class Encoder(nn.Module):
             x_BCD, kv_BKE, new_pasts = block(
                 x_BCD, bias_B11K, table, valid_BC[:, :, None], caches=(kv_BLE, kernel_BDK)
             )
-            keys.append(kv_BKE[:, x_BCD.shape[1] :])
+            keys.append(kv_BKE[:, hop : hop + left])
             kernels.append(torch.cat(new_pasts, dim=2))
         active_B11 = (out_B > 0)[:, None, None]
         new_caches = Caches(
             torch.where(active_B11, torch.stack(keys), attention_LBKE),
             torch.where(active_B11, torch.stack(kernels), convolution_LBDK),
-            processed_B + out_B,
+            processed_B + settled_B,
         )
-        return self.norm(x_BCD), out_B, new_caches
+        return self.norm(x_BCD), settled_B, new_caches
 
-    def _table(self, frames: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    def rotary_table(self, frames: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines for as many positions."""
         return rotary_table(frames, self.config.d_model // self.config.heads, like)

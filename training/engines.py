@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from features.streaming import settled_frames
 from training.config import OVERLAP_FRAMES, SUBSAMPLING
 
 Mode = Literal["full", "masked", "stream"]
@@ -21,7 +22,7 @@ SHORTEST_INPUT = SUBSAMPLING + OVERLAP_FRAMES  # the convolutions accept nothing
 StreamState = tuple[Floats, Floats, Ints]
 """attn_cache[L,B,left,2d], conv_cache[L,B,d,k-1], processed_len[B]."""
 StreamStep = Callable[[Floats, Ints, StreamState], tuple[Floats, Ints, StreamState]]
-"""x[B,4C+3,F], x_len[B], state -> log_probs[B,C,V], out_len[B], state."""
+"""x[B,4C+3,F], x_len[B], state -> log_probs[B,C,V], settled frames[B], state."""
 
 
 class Engine(Protocol):
@@ -55,8 +56,11 @@ def pad_batch(features: Sequence[Floats]) -> tuple[Floats, Ints]:
 
 
 def stream_blocks(features: Sequence[Floats], chunk_frames: int) -> Iterator[tuple[Floats, Ints]]:
-    """The fixed blocks of a stream, all rows in step; a finished row gets length 0."""
-    advance = SUBSAMPLING * chunk_frames
+    """The fixed blocks of a stream, all rows in step; a finished row gets length 0.
+
+    A row is finished by its first block that is not full.
+    """
+    advance = SUBSAMPLING * settled_frames(chunk_frames)
     block = block_frames(chunk_frames)
     width = features[0].shape[1]
     longest = max(len(x) for x in features)
@@ -65,7 +69,8 @@ def stream_blocks(features: Sequence[Floats], chunk_frames: int) -> Iterator[tup
         x_len = np.zeros(len(features), dtype=np.int64)
         for row, x_TF in enumerate(features):
             piece = x_TF[start : start + block]
-            if len(piece) > OVERLAP_FRAMES:
+            goes_on = start == 0 or len(x_TF) - (start - advance) >= block
+            if goes_on and len(piece) > OVERLAP_FRAMES:
                 x_BTF[row, : len(piece)] = piece
                 x_len[row] = len(piece)
         yield x_BTF, x_len

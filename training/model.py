@@ -7,6 +7,7 @@ from torch import nn
 
 from training.config import ModelConfig
 from training.encoder import Caches, Encoder
+from training.windows import encode_windows
 
 Tensor = Any
 
@@ -22,14 +23,16 @@ class AcousticModel(nn.Module):
 
     def forward_full(self, x_BTF: Tensor, len_B: Tensor) -> tuple[Tensor, Tensor]:
         """Whole files, every frame sees all: ``log_probs_BTV``, ``out_len_B``."""
-        return self.forward_masked(x_BTF, len_B, 0, 0)
+        encoded = self.encoder(x_BTF, len_B)
+        return self.log_probs(encoded.final_BTD), encoded.len_B
 
     def forward_masked(
-        self, x_BTF: Tensor, len_B: Tensor, chunk_frames: int, left_chunks: int
+        self, x_BTF: Tensor, len_B: Tensor, chunk_frames: int, left_frames: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Whole files under the stream's view: equal to ``forward_chunk`` run chunk by chunk."""
-        encoded = self.encoder(x_BTF, len_B, chunk_frames, left_chunks)
-        return self.log_probs(encoded.final_BTD), encoded.len_B
+        left = self.config.left_frames if left_frames is None else left_frames
+        x_BTD, len_B = encode_windows(self.encoder, x_BTF, len_B, chunk_frames, left)
+        return self.log_probs(x_BTD), len_B
 
     def forward_chunk(
         self,
@@ -39,7 +42,7 @@ class AcousticModel(nn.Module):
         conv_cache_LBDK: Tensor,
         processed_len_B: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """One chunk ``[B, 4C + 3, F]``; returns log_probs, out_len and the three new caches."""
+        """One chunk ``[B, 4C + 3, F]``; log_probs, the frames settled and the three new caches."""
         final_BCD, out_B, caches = self.encoder.forward_chunk(
             x_BTF, x_len_B, Caches(attn_cache_LBKE, conv_cache_LBDK, processed_len_B)
         )

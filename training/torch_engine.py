@@ -15,7 +15,6 @@ class TorchEngine:
     def __init__(self, model: AcousticModel, *, chunk_frames: int = 16) -> None:
         self._model = model.eval()
         self._chunk_frames = chunk_frames
-        self._left_chunks = model.config.left_chunks(chunk_frames)
 
     @property
     def name(self) -> str:
@@ -37,9 +36,7 @@ class TorchEngine:
             if mode == "full":
                 log_probs, out_len = self._model.forward_full(x_BTF, x_len)
             else:
-                log_probs, out_len = self._model.forward_masked(
-                    x_BTF, x_len, self._chunk_frames, self._left_chunks
-                )
+                log_probs, out_len = self._model.forward_masked(x_BTF, x_len, self._chunk_frames)
         arrays = log_probs.float().cpu().numpy()
         return [arrays[row, : int(count)] for row, count in enumerate(out_len)]
 

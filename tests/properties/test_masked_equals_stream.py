@@ -1,6 +1,7 @@
 """Masked file and stream are the same function, for every chunk, length, neighbour and blocking."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -8,8 +9,12 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+from torch import nn  # noqa: E402
+
+from features.streaming import settled_frames  # noqa: E402
 from governance.errors import ConfigError  # noqa: E402
 from training.config import ModelConfig  # noqa: E402
+from training.convolution import Convolution  # noqa: E402
 from training.model import AcousticModel  # noqa: E402
 from training.subsampling import inputs_for  # noqa: E402
 
@@ -38,16 +43,17 @@ def files(lengths: list[int], seed: int, junk: float):
     return x_BTF, torch.tensor(lengths)
 
 
-def run_stream(model, x_BTF, len_B, chunk_frames: int, left_chunks: int, junk: float):
+def run_stream(model, x_BTF, len_B, chunk_frames: int, left_frames: int, junk: float):
     """Feed fixed chunks until every row has ended; rows that ended ride along with length 0."""
-    size, step = inputs_for(chunk_frames), 4 * chunk_frames
-    caches = model.initial_caches(len(len_B), left_chunks * chunk_frames)
+    size, step = inputs_for(chunk_frames), 4 * settled_frames(chunk_frames)
+    caches = model.initial_caches(len(len_B), left_frames)
     outputs: list[list] = [[] for _ in len_B]
     for start in range(0, int(len_B.max()), step):
         x_BSF = torch.full((len(len_B), size, x_BTF.shape[2]), junk)
         piece = x_BTF[:, start : start + size]
         x_BSF[:, : piece.shape[1]] = piece
-        lengths = (len_B - start).clamp(0, size)
+        ended = (len_B - start + step < size) & (start > 0)  # the block before was not full
+        lengths = (len_B - start).clamp(0, size).masked_fill(ended, 0)
         log_probs, out_len, *caches = model.forward_chunk(x_BSF, lengths, *caches)
         for row, frames in enumerate(out_len.tolist()):
             outputs[row].append(log_probs[row, :frames])
@@ -57,18 +63,18 @@ def run_stream(model, x_BTF, len_B, chunk_frames: int, left_chunks: int, junk: f
 @settings(max_examples=40, deadline=None)
 @given(
     lengths=st.lists(st.integers(7, 150), min_size=1, max_size=3),
-    chunk_frames=st.integers(2, 9),
-    left_chunks=st.integers(1, 4),
+    chunk_frames=st.integers(1, 9),
+    left_frames=st.integers(1, 12),
     right_frames=st.sampled_from([0, 2]),
     seed=st.integers(0, 2**16),
     junk=st.sampled_from([0.0, 50.0, -1000.0]),
 )
-def test_stream_equals_masked_file(lengths, chunk_frames, left_chunks, right_frames, seed, junk):
+def test_stream_equals_masked_file(lengths, chunk_frames, left_frames, right_frames, seed, junk):
     model = small_model(right_frames)
     x_BTF, len_B = files(lengths, seed, junk)
     with torch.inference_mode():
-        masked_BTV, out_B = model.forward_masked(x_BTF, len_B, chunk_frames, left_chunks)
-        streamed, caches = run_stream(model, x_BTF, len_B, chunk_frames, left_chunks, junk)
+        masked_BTV, out_B = model.forward_masked(x_BTF, len_B, chunk_frames, left_frames)
+        streamed, caches = run_stream(model, x_BTF, len_B, chunk_frames, left_frames, junk)
     assert caches[2].tolist() == out_B.tolist()
     for row, frames in enumerate(out_B.tolist()):
         expected = masked_BTV[row, :frames]
@@ -88,8 +94,10 @@ def test_batch_neighbour_changes_nothing(length, neighbour, chunk_frames, seed):
     model = small_model()
     x_BTF, len_B = files([length, neighbour], seed, junk=30.0)
     with torch.inference_mode():
-        together, out_B = model.forward_masked(x_BTF, len_B, chunk_frames, 2)
-        alone, _ = model.forward_masked(x_BTF[:1, :length], len_B[:1], chunk_frames, 2)
+        run = partial(model.forward_masked, chunk_frames=chunk_frames, left_frames=6)
+        run = run if chunk_frames else model.forward_full
+        together, out_B = run(x_BTF, len_B)
+        alone, _ = run(x_BTF[:1, :length], len_B[:1])
     frames = int(out_B[0])
     assert torch.allclose(together[0, :frames], alone[0, :frames], atol=TOLERANCE, rtol=0)
 
@@ -102,12 +110,12 @@ def test_row_of_length_zero_keeps_its_caches():
         _, _, *warm = model.forward_chunk(x_BTF, torch.tensor([19, 19]), *start)
         x_BTF[0] = float("nan")  # garbage in an idle row must not leak
         log_probs, out_len, *after = model.forward_chunk(x_BTF, torch.tensor([0, 19]), *warm)
-    assert out_len.tolist() == [0, 4]
+    assert out_len.tolist() == [0, 2]  # half a chunk is settled
     assert torch.isfinite(log_probs).all()
     for before, now in zip(warm[:2], after[:2], strict=True):
         assert torch.equal(before[:, 0], now[:, 0])
         assert not torch.equal(before[:, 1], now[:, 1])
-    assert after[2].tolist() == [4, 8]
+    assert after[2].tolist() == [2, 4]
 
 
 def test_full_context_differs_from_masked():
@@ -120,7 +128,30 @@ def test_full_context_differs_from_masked():
     assert (full - masked).abs().max() > 10 * TOLERANCE
 
 
+def test_every_frame_is_settled_with_half_a_chunk_of_its_future():
+    """What lies beyond the half chunk ahead of a frame cannot change it, what lies within does."""
+    model, chunk = small_model(), 8
+    x_BTF, len_B = files([203], 5, junk=0.0)
+    with torch.inference_mode():
+        before, _ = model.forward_masked(x_BTF, len_B, chunk, 8)
+        x_BTF[:, 4 * 24 + 3 :] += 3.0  # encoder frames 24 and on
+        after, _ = model.forward_masked(x_BTF, len_B, chunk, 8)
+    changed = (after - before).abs().amax(dim=(0, 2)) > 1e-6
+    assert not changed[:20].any() and changed[20:24].all()
+
+
+def test_training_under_a_chunk_mask_is_the_convolution_of_every_chunk():
+    torch.manual_seed(0)
+    for left, right, chunk, frames in ((2, 2, 16, 50), (2, 2, 8, 8), (2, 3, 8, 37), (4, 1, 5, 23)):
+        convolution = Convolution(12, left, right)
+        x_BTD, keep = torch.randn(3, frames, 12), torch.ones(3, frames, 1, dtype=torch.bool)
+        whole, _ = convolution(x_BTD, keep, chunk)
+        heard = nn.functional.pad(convolution.activate(x_BTD, keep), (0, 0, left, 0))
+        pieces = [heard[:, start : start + left + chunk] for start in range(0, frames, chunk)]
+        torch.testing.assert_close(whole, torch.cat([convolution.convolve(p) for p in pieces], 1))
+
+
 def test_a_chunk_shorter_than_a_convolutions_look_ahead_is_refused():
-    model = small_model(2)
+    convolution, x_BTD = Convolution(12, 2, 2), torch.zeros(1, 9, 12)
     with pytest.raises(ConfigError, match="a chunk of 1 frames is shorter"):
-        model.forward_masked(torch.zeros(1, 40, CONFIG.mel_bins), torch.tensor([40]), 1, 2)
+        convolution(x_BTD, torch.ones(1, 9, 1, dtype=torch.bool), 1)
