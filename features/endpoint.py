@@ -6,7 +6,7 @@ The three rules of sherpa-onnx (and of Kaldi before it), in milliseconds of mode
     rule                its sherpa name          fires when
     ==================  =======================  ======================================
     trailing-silence    rule2                    something was said, then silence
-    initial-silence     rule1                    nothing was said for long
+    initial-silence     rule1                    hardly anything was said for long
     max-utterance       rule3                    the utterance is long, silence or not
     ==================  =======================  ======================================
 
@@ -34,10 +34,12 @@ class EndpointConfig:
     trailing_silence_ms: int = 800  # silence after speech
     initial_silence_ms: int = 5_000  # silence with nothing said
     max_utterance_ms: int = 20_000  # length, whatever is heard
+    least_speech_frames: int = 3  # fewer are a noise, or a word still begun: no pause ends them
     speech_threshold: float = 0.5  # a frame is speech when letters hold more probability than this
 
     def __post_init__(self) -> None:
-        for name in ("trailing_silence_ms", "initial_silence_ms", "max_utterance_ms"):
+        times = ("trailing_silence_ms", "initial_silence_ms", "max_utterance_ms")
+        for name in (*times, "least_speech_frames"):
             if getattr(self, name) <= 0:
                 raise ConfigError("must be above 0", item=f"endpoint.{name}")
         if not 0 < self.speech_threshold < 1:
@@ -77,14 +79,14 @@ class Endpointer:
 
     @property
     def in_speech(self) -> bool:
-        """Whether anything was said in this utterance."""
-        return self._spoken
+        """Whether enough was said in this utterance for a pause to end it."""
+        return self._speech >= self._config.least_speech_frames
 
     def reset(self) -> None:
         """Begin a new utterance here (an endpoint does so itself; a client's Finalize needs it)."""
         self._length = 0
         self._silent = 0
-        self._spoken = False
+        self._speech = 0
 
     def accept(self, logp_TV: NDArray[np.floating]) -> tuple[Endpoint, ...]:
         """Take the next frames; gives the endpoints among them, mostly none."""
@@ -94,17 +96,17 @@ class Endpointer:
             self._frame += 1
             self._length += 1
             self._silent = 0 if is_speech else self._silent + 1
-            self._spoken = self._spoken or is_speech
+            self._speech += is_speech
             if rule := self._fired():
-                endpoints.append(Endpoint(frame=self._frame, rule=rule, speech=self._spoken))
+                endpoints.append(Endpoint(frame=self._frame, rule=rule, speech=self._speech > 0))
                 self.reset()
         return tuple(endpoints)
 
     def _fired(self) -> Rule | None:
         config, silent_ms = self._config, self._silent * self._frame_ms
-        if self._spoken and silent_ms >= config.trailing_silence_ms:
+        if self.in_speech and silent_ms >= config.trailing_silence_ms:
             return "trailing-silence"
-        if not self._spoken and silent_ms >= config.initial_silence_ms:
+        if not self.in_speech and silent_ms >= config.initial_silence_ms:
             return "initial-silence"
         if self._length * self._frame_ms >= config.max_utterance_ms:
             return "max-utterance"

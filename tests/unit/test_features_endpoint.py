@@ -1,5 +1,7 @@
 """The three endpoint rules."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,7 +11,9 @@ from features.tokens import TokenTable
 from governance.errors import ConfigError
 
 TABLE = TokenTable.from_alphabet("ab")
-CONFIG = EndpointConfig(trailing_silence_ms=200, initial_silence_ms=400, max_utterance_ms=1000)
+CONFIG = EndpointConfig(
+    trailing_silence_ms=200, initial_silence_ms=400, max_utterance_ms=1000, least_speech_frames=1
+)
 
 
 def frames(pattern: str) -> NDArray[np.float64]:
@@ -19,8 +23,8 @@ def frames(pattern: str) -> NDArray[np.float64]:
     return np.log(np.array([rows[symbol] for symbol in pattern]))
 
 
-def run(pattern: str) -> list[tuple[int, str, bool]]:
-    endpointer = Endpointer(CONFIG, TABLE, frame_ms=40)
+def run(pattern: str, config: EndpointConfig = CONFIG) -> list[tuple[int, str, bool]]:
+    endpointer = Endpointer(config, TABLE, frame_ms=40)
     return [(e.frame, e.rule, e.speech) for e in endpointer.accept(frames(pattern))]
 
 
@@ -32,6 +36,12 @@ def test_silence_after_speech() -> None:
 def test_spaces_are_silence_and_unsure_letters_are_speech() -> None:
     assert run("--a-a_----") == [(10, "trailing-silence", True)]
     assert run("--a---?-----") == [(12, "trailing-silence", True)]
+
+
+def test_a_lone_letter_is_ended_by_no_pause_but_by_long_silence() -> None:
+    config = replace(CONFIG, least_speech_frames=3)
+    assert run("-a-a-----a-----", config) == [(15, "trailing-silence", True)]
+    assert run("-a----------", config) == [(12, "initial-silence", True)]
 
 
 def test_long_silence_at_the_start_and_again() -> None:
