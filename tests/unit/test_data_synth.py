@@ -1,4 +1,5 @@
 import os
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -165,8 +166,7 @@ def test_the_engine_never_enters_this_process(corpus: Path) -> None:
     assert "espeakng_loader" not in sys.modules
 
 
-_PROGRAM = f"""#!{sys.executable}
-# The espeak-ng program's command line, over the library, for machines that have only the wheel.
+_PROGRAM = f"""# The espeak-ng program's command line, over the library, for machines that have only the wheel.
 import sys
 sys.path.insert(0, {str(Path(synth_voices.__file__).parents[1])!r})
 from data import synth_voices
@@ -184,7 +184,10 @@ def test_the_installed_program_is_used_where_the_library_is_missing(
     without_library: Path, tmp_path: Path
 ) -> None:
     program = without_library / "espeak-ng"
-    program.write_text(_PROGRAM)
+    code = without_library / "espeak-ng.py"
+    code.write_text(_PROGRAM)
+    # Not python itself as the interpreter: a #! line cannot name a path with a space in it.
+    program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, str(code)])} "$@"\n')
     program.chmod(0o755)
     assert synth_voices.engine() == "program"
     request = synth_voices.Utter(text="minus five", voice="en+m3", words_per_minute=160,
