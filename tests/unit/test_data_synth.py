@@ -166,7 +166,7 @@ def test_the_engine_never_enters_this_process(corpus: Path) -> None:
     assert "espeakng_loader" not in sys.modules
 
 
-_PROGRAM = f"""# The espeak-ng program's command line, over the library, for machines that have only the wheel.
+_PROGRAM = f"""# The espeak-ng program's command line, over the library, where only the wheel is.
 import sys
 sys.path.insert(0, {str(Path(synth_voices.__file__).parents[1])!r})
 from data import synth_voices
