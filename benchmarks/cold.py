@@ -81,7 +81,7 @@ def _bentos(page: Page, root: Path, repeats: int) -> None:
     cpu, rows = None, []
     for file in built:
         document = yaml.safe_load(file.read_text())
-        packages = document["python"]["packages"]
+        packages = _packages(document)
         variant = document["labels"]["variant"]
         cpu = file.parent if variant == "cpu" else cpu
         files = sum(path.is_file() for path in file.parent.rglob("*"))
@@ -102,8 +102,13 @@ def _bentos(page: Page, root: Path, repeats: int) -> None:
     _starts(page, home, f"auricle:{cpu.name}", repeats)
 
 
+def _packages(document: dict[str, Any]) -> list[str]:
+    """What the bento's image installs."""
+    return str(document["image"]["python_requirements"]).split()
+
+
 def _carries(document: dict[str, Any]) -> list[str]:
-    names = {str(item).split("==")[0].split("[")[0] for item in document["python"]["packages"]}
+    names = {str(item).split("==")[0].split("[")[0] for item in _packages(document)}
     return sorted(names & set(_TRAINERS))
 
 
