@@ -60,7 +60,7 @@ def show(value: float | Interval, unit: str) -> str:
 def _number(value: float, unit: str) -> str:
     if unit == "%":
         return f"{100 * value:.2f}"
-    return f"{value:,.0f}" if abs(value) >= 100 or float(value).is_integer() else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100 or float(value).is_integer() else f"{value:.4g}"
 
 
 def median_interval(values: Sequence[float]) -> Interval:

@@ -35,7 +35,7 @@ class EncoderDims:
 
     layers: int  # blocks; first axis of both caches
     d_model: int  # channels between blocks
-    kernel: int  # taps of the causal depthwise convolution; its cache holds kernel - 1 frames
+    kernel: int  # cached frames of a block's convolutions, end to end, plus the present one
     left_frames: int  # encoder frames of attention history
     heads: int  # attention heads
 

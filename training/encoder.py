@@ -110,7 +110,11 @@ class Encoder(nn.Module):
     def forward(
         self, x_BTF: Tensor, len_B: Tensor, chunk_frames: int = 0, left_chunks: int = 0
     ) -> Encoded:
-        """A batch of whole files: *full* with ``chunk_frames`` 0, otherwise *masked*."""
+        """A batch of whole files: *full* with ``chunk_frames`` 0, otherwise training's chunk mask.
+
+        The mask is plain chunks side by side, half the work of the *masked* mode, which sees what
+        a stream sees (`training.windows`).
+        """
         x_BTD = self.subsampling(x_BTF, len_B)
         out_B = output_frames(len_B)
         valid_BT = valid_frames(out_B, x_BTD.shape[1])

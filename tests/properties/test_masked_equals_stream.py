@@ -4,19 +4,17 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-torch = pytest.importorskip("torch")
-
-from torch import nn  # noqa: E402
-
-from features.streaming import settled_frames  # noqa: E402
-from governance.errors import ConfigError  # noqa: E402
-from training.config import ModelConfig  # noqa: E402
-from training.convolution import Convolution  # noqa: E402
-from training.model import AcousticModel  # noqa: E402
-from training.subsampling import inputs_for  # noqa: E402
+from features.streaming import settled_frames
+from governance.errors import ConfigError
+from training.config import ModelConfig
+from training.convolution import Convolution
+from training.model import AcousticModel
+from training.subsampling import inputs_for
 
 CONFIG = ModelConfig(
     mel_bins=8, vocab_size=7, d_model=16, layers=3, heads=2, middle_layer=1, left_frames=8

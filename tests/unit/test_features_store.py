@@ -17,7 +17,6 @@ from features.spec import FeatureSpec
 from features.training_rows import TrainingRow, read_rows, write_rows
 from governance.errors import AuricleError, ConfigError
 
-pytest.importorskip("feast")
 SPEC = FeatureSpec()
 PRINT = SPEC.fingerprint()
 

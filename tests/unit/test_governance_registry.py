@@ -11,7 +11,6 @@ from governance.canonical import tree_digest
 from governance.errors import AuricleError, ConfigError
 from governance.registry import ModelVersion, Registry, newest
 
-pytest.importorskip("mlflow")
 pytestmark = pytest.mark.slow
 DIGEST = "sha256:" + "ab" * 32
 

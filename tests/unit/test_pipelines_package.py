@@ -21,7 +21,6 @@ from pipelines._champion import newest_packages, packaged_here
 from tests.support_bundle import make_bundle
 from tests.support_workspace import command
 
-pytest.importorskip("mlflow")
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent.parent
 Capture = pytest.CaptureFixture[str]

@@ -71,7 +71,6 @@ def test_chunks_other_than_640_ms() -> None:
     ],
 )
 def test_a_feature_service_that_does_not_fit_is_named(key: str, name: str) -> None:
-    pytest.importorskip("feast")
     good = load_text(text("publish"), "publish", PublishParams)
     require_services(good)
     with pytest.raises(ConfigError, match=f"no feature service '{name}'") as refused:

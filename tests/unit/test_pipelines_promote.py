@@ -18,7 +18,6 @@ from pipelines import _paths as paths
 from pipelines.promote import promote_newest, promote_version
 from tests.support_workspace import command
 
-pytest.importorskip("mlflow")
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent.parent
 Capture = pytest.CaptureFixture[str]

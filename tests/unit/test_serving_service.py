@@ -98,7 +98,8 @@ def speech_file(folder: Path) -> Path:
 def test_real_clients_metrics_and_a_stop_in_the_middle_of_a_stream(
     bundle_dir: Path, home: Path, tmp_path: Path
 ) -> None:
-    openai = pytest.importorskip("openai")
+    import openai
+
     server = serve_source(bundle_dir, home, tmp_path / "log")
     try:
         path = speech_file(tmp_path)

@@ -4,18 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch")
-
-from features.norm import NormStats, normalise  # noqa: E402
-from governance.errors import ConfigError  # noqa: E402
-from training import augment  # noqa: E402
-from training.config import AugmentConfig, ModelConfig, TrainConfig  # noqa: E402
-from training.dataset import Example, TrainingData, clean_batches, draw_chunk  # noqa: E402
-from training.draws import generator, seed_for  # noqa: E402
-from training.sampler import BatchSampler  # noqa: E402
+from features.norm import NormStats, normalise
+from governance.errors import ConfigError
+from training import augment
+from training.config import AugmentConfig, ModelConfig, TrainConfig
+from training.dataset import Example, TrainingData, clean_batches, draw_chunk
+from training.draws import generator, seed_for
+from training.sampler import BatchSampler
 
 MELS = 12
 STATS = NormStats(

@@ -9,17 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from features.norm import NormStats  # noqa: E402
-from features.tokens import TokenTable  # noqa: E402
-from governance.errors import ConfigError  # noqa: E402
-from training.checkpoint import load_checkpoint, load_model  # noqa: E402
-from training.config import AugmentConfig, ModelConfig, TrainConfig  # noqa: E402
-from training.cost import estimate_cost  # noqa: E402
-from training.dataset import Example  # noqa: E402
-from training.fit import fit  # noqa: E402
+from features.norm import NormStats
+from features.tokens import TokenTable
+from governance.errors import ConfigError
+from training.checkpoint import load_checkpoint, load_model
+from training.config import AugmentConfig, ModelConfig, TrainConfig
+from training.cost import estimate_cost
+from training.dataset import Example
+from training.fit import fit
 
 ROOT = Path(__file__).resolve().parents[2]
 MELS = 8

@@ -4,18 +4,17 @@ from dataclasses import asdict, replace
 from itertools import pairwise
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from governance.errors import ConfigError  # noqa: E402
-from training.checkpoint import config_from_json, config_json  # noqa: E402
-from training.config import AugmentConfig, ModelConfig, TrainConfig  # noqa: E402
-from training.loss import combine, ctc, frames_needed  # noqa: E402
-from training.model import AcousticModel  # noqa: E402
-from training.optimizer import Muon, orthogonalise  # noqa: E402
-from training.schedule import learning_rate  # noqa: E402
-from training.step import Average, make_optimizer  # noqa: E402
-from training.subsampling import inputs_for, output_frames  # noqa: E402
+from governance.errors import ConfigError
+from training.checkpoint import config_from_json, config_json
+from training.config import AugmentConfig, ModelConfig, TrainConfig
+from training.loss import combine, ctc, frames_needed
+from training.model import AcousticModel
+from training.optimizer import Muon, orthogonalise
+from training.schedule import learning_rate
+from training.step import Average, make_optimizer
+from training.subsampling import inputs_for, output_frames
 
 CONFIG = TrainConfig(model=ModelConfig(), augment=AugmentConfig())
 
