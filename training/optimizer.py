@@ -18,19 +18,31 @@ _ITERATIONS = 5
 _RMS_OF_ADAM = 0.2  # root mean square of an AdamW step, in learning rates
 
 
-def orthogonalise(matrix_MN: Tensor) -> Tensor:
-    """The semi-orthogonal matrix nearest to ``matrix_MN``, to within a few tenths.
+def orthogonalise(x_NMK: Tensor) -> Tensor:
+    """Of each of N matrices the nearest semi-orthogonal one, to within a few tenths.
 
-    Newton-Schulz iteration: products only, no singular value decomposition.
+    Newton-Schulz iteration: products only, no singular value decomposition. Where one side is at
+    least twice the other the iterates are followed on the small side: each is a polynomial of the
+    M x M Gram matrix times the start, so the long side is multiplied twice and not ten times.
     """
+    if x_NMK.shape[1] > x_NMK.shape[2]:
+        return orthogonalise(x_NMK.mT).mT
     a, b, c = _COEFFICIENTS
-    tall = matrix_MN.shape[0] > matrix_MN.shape[1]
-    x = matrix_MN.T if tall else matrix_MN
-    x = x / (x.norm() + 1e-7)
+    x_NMK = x_NMK / (x_NMK.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    if x_NMK.shape[2] < 2 * x_NMK.shape[1]:
+        for _ in range(_ITERATIONS):
+            gram_NMM = x_NMK @ x_NMK.mT
+            bent_NMM = torch.baddbmm(gram_NMM, gram_NMM, gram_NMM, beta=b, alpha=c)
+            x_NMK = torch.baddbmm(x_NMK, bent_NMM, x_NMK, beta=a)
+        return x_NMK
+    gram_NMM = x_NMK @ x_NMK.mT
+    kept_MM = a * torch.eye(x_NMK.shape[1], dtype=x_NMK.dtype, device=x_NMK.device)
+    product_NMM = kept_MM
     for _ in range(_ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+        factor_NMM = torch.baddbmm(gram_NMM, gram_NMM, gram_NMM, beta=b, alpha=c) + kept_MM
+        product_NMM = factor_NMM if product_NMM is kept_MM else factor_NMM @ product_NMM
+        gram_NMM = factor_NMM @ gram_NMM @ factor_NMM
+    return product_NMM @ x_NMK
 
 
 class Muon(torch.optim.Optimizer):
@@ -60,20 +72,29 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            update = self._muon if group["muon"] else self._adam
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    update(parameter, self.state[parameter], group)
+            moved = [p for p in group["params"] if p.grad is not None]
+            if not group["muon"]:
+                for parameter in moved:
+                    self._adam(parameter, self.state[parameter], group)
+                continue
+            for alike in _by_shape(moved):
+                self._muon(alike, group)
         return loss
 
-    def _muon(self, parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        gradient = parameter.grad
-        momentum = state.setdefault("momentum", torch.zeros_like(parameter))
-        momentum.lerp_(gradient, 1.0 - group["momentum"])
-        ahead_MN = gradient.lerp(momentum, group["momentum"]).flatten(1)  # Nesterov's look ahead
-        rate = group["lr"] * _RMS_OF_ADAM * max(ahead_MN.shape) ** 0.5
-        parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
-        parameter.sub_(orthogonalise(ahead_MN).reshape(parameter.shape), alpha=rate)
+    def _muon(self, alike: list[Tensor], group: dict[str, Any]) -> None:
+        """Matrices of one shape, made orthogonal together."""
+        rate = group["lr"] * _RMS_OF_ADAM * max(alike[0].flatten(1).shape) ** 0.5
+        ahead = [self._look_ahead(parameter, group["momentum"]) for parameter in alike]
+        steps_NMK = orthogonalise(torch.stack(ahead))
+        for parameter, step_MK in zip(alike, steps_NMK, strict=True):
+            parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
+            parameter.sub_(step_MK.reshape(parameter.shape), alpha=rate)
+
+    def _look_ahead(self, parameter: Tensor, kept: float) -> Tensor:
+        """The gradient on Nesterov's momentum, as a matrix."""
+        momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+        momentum.lerp_(parameter.grad, 1.0 - kept)
+        return parameter.grad.lerp(momentum, kept).flatten(1)
 
     def _adam(self, parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         gradient, (beta1, beta2) = parameter.grad, group["betas"]
@@ -84,3 +105,10 @@ class Muon(torch.optim.Optimizer):
         square.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
         spread = (square / (1.0 - beta2**steps)).sqrt_().add_(1e-8)
         parameter.addcdiv_(mean, spread, value=-group["lr"] / (1.0 - beta1**steps))
+
+
+def _by_shape(parameters: list[Tensor]) -> list[list[Tensor]]:
+    groups: dict[tuple[int, ...], list[Tensor]] = {}
+    for parameter in parameters:
+        groups.setdefault(tuple(parameter.shape), []).append(parameter)
+    return list(groups.values())

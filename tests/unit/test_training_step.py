@@ -108,10 +108,20 @@ def test_model_is_a_function_of_its_seed():
 
 def test_orthogonalising_evens_out_the_singular_values():
     torch.manual_seed(0)
-    for shape in ((32, 80), (80, 32)):
-        skewed = torch.randn(shape) * torch.logspace(0, -1, shape[1])
+    for shape in ((3, 32, 80), (3, 80, 32), (3, 32, 40)):
+        skewed = torch.randn(shape) * torch.logspace(0, -1, shape[2])
         values = torch.linalg.svdvals(orthogonalise(skewed))
         assert float(values.min()) > 0.5 and float(values.max()) < 1.3
+
+
+def test_following_the_small_side_changes_nothing_but_the_work():
+    torch.manual_seed(0)
+    wide = torch.randn(2, 24, 60) * torch.logspace(0, -3, 60)
+    expected = wide / wide.flatten(1).norm(dim=1)[:, None, None]
+    for _ in range(5):
+        gram = expected @ expected.mT
+        expected = 3.4445 * expected + (-4.7750 * gram + 2.0315 * gram @ gram) @ expected
+    torch.testing.assert_close(orthogonalise(wide), expected, atol=2e-4, rtol=0)
 
 
 def test_the_rest_moves_as_torchs_adamw_does():
