@@ -14,7 +14,7 @@ from benchmarks._report import ROOT
 from pipelines import processes
 from pipelines.run import child_environment
 from serving.client import Client
-from serving.launch import SERVICE, serve_command, serve_environment
+from serving.packaging.launch import SERVICE, serve_command, serve_environment
 
 _LIMIT_S = 120.0
 _MB = 1e6

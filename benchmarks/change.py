@@ -47,7 +47,7 @@ _MODULES = (
     "data/text.py",
     "features/beam.py",
     "training/tuning.py",
-    "serving/front_end.py",
+    "serving/front/front_end.py",
     "pipelines/_champion.py",
 )
 _COMMENTED, _REALLY_RUN = "data/scoring.py", "governance/cards.py"

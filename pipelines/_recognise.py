@@ -7,7 +7,7 @@ from features.decode import DecoderConfig
 from serving.loading import load_recognizer
 from serving.recognizer import AudioRequest, AuricleRecognizer
 from serving.settings import ServeSettings
-from serving.streams import StreamRequest
+from serving.streaming.streams import StreamRequest
 
 
 def open_recognizer(bundle: Path, *, greedy: bool = False, version: str = "") -> AuricleRecognizer:

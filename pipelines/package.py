@@ -15,7 +15,7 @@ from pipelines._evidence import CARD, Candidate, Records, log_evidence, register
 from pipelines._params import PackageParams
 from pipelines._records import read_records
 from pipelines._stage import StageRun, run_stage
-from serving.bento import build_bento
+from serving.packaging.bento import build_bento
 
 _SERVED = ("int8", "fp32")  # in the order of preference: the first that passed is served
 _VARIANTS = ("fp16", *_SERVED)

@@ -12,7 +12,7 @@ from pipelines import _paths as paths
 from pipelines import processes
 from pipelines._champion import promotion, resolve
 from pipelines.run import child_environment
-from serving.launch import serve_command, serve_environment
+from serving.packaging.launch import serve_command, serve_environment
 
 SERVICE, MLFLOW = "service", "mlflow"
 _TITLES = {SERVICE: "service", MLFLOW: "MLflow UI"}

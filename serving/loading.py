@@ -4,12 +4,12 @@ import time
 
 from features.bundle import Bundle
 from serving import logs
-from serving.engine import Engine, EngineOptions
+from serving.engine.engine import Engine, EngineOptions
+from serving.front.warm_start import WarmStart
 from serving.metrics import ServiceMetrics
 from serving.recognizer import AuricleRecognizer
 from serving.runtime import Runtime
 from serving.settings import ServeSettings
-from serving.warm_start import WarmStart
 
 
 def load_recognizer(settings: ServeSettings) -> AuricleRecognizer:

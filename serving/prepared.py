@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from serving.cutter import Piece
-from serving.front_end import StartState
+from serving.front.cutter import Piece
+from serving.front.front_end import StartState
 from serving.metrics import StageSeconds
 from serving.schema import Normalisation, Timings, Word
 

@@ -22,14 +22,20 @@ from features.decode import StreamingDecoder, make_decoder
 from governance.canonical import bytes_digest, file_digest
 from governance.errors import AuricleError
 from serving import assemble
-from serving.cutter import CutRule, PauseCutter, Piece
-from serving.engine import Engine
-from serving.front_end import FrontEnd, StartState
+from serving.engine.engine import Engine
+from serving.front.cutter import CutRule, PauseCutter, Piece
+from serving.front.front_end import FrontEnd, StartState
+from serving.front.warm_start import WarmStart
 from serving.prepared import Prepared, normalisation, timings_of
 from serving.problems import AudioTooShort
 from serving.schema import ModelFacts, Transcript
-from serving.streams import LiveStream, StreamEvent, StreamParts, StreamRequest, SyncStream
-from serving.warm_start import WarmStart
+from serving.streaming.streams import (
+    LiveStream,
+    StreamEvent,
+    StreamParts,
+    StreamRequest,
+    SyncStream,
+)
 
 Floats = NDArray[np.float32]
 _BLOCK_SAMPLES = 30 * SAMPLE_RATE_HZ  # features are made in blocks, so memory stays bounded

@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from serving import logs
-from serving.batcher import Answer, Batcher
-from serving.cutter import Piece
+from serving.engine.batcher import Answer, Batcher
+from serving.engine.slab import SlabFull
+from serving.front.cutter import Piece
 from serving.metrics import ServiceMetrics
 from serving.prepared import Prepared
 from serving.problems import draining, overloaded
 from serving.recognizer import AudioRequest, AuricleRecognizer
 from serving.schema import Transcript
-from serving.sessions import StreamSession
 from serving.settings import ServeSettings
-from serving.slab import SlabFull
-from serving.streams import StreamRequest
+from serving.streaming.sessions import StreamSession
+from serving.streaming.streams import StreamRequest
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -104,7 +104,7 @@ class Auricle:
     @bentoml.on_startup
     async def begin(self) -> None:
         """Start the batcher on the server's loop and take over the stop signals."""
-        from serving.app import Application
+        from serving.api.app import Application
         from serving.stopping import drain_on_signals, exit_with_parent
 
         await self.runtime.start()

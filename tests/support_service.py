@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from serving.app import Application
+from serving.api.app import Application
 from serving.loading import load_runtime
 from serving.metrics import ServiceMetrics
 from serving.runtime import Runtime

@@ -17,7 +17,7 @@ from pipelines import _paths as paths
 from pipelines import processes
 from pipelines._champion import open_ledger
 from pipelines.processes import free_port
-from serving.bento import build_bento
+from serving.packaging.bento import build_bento
 from tests.support_bundle import make_bundle
 from tests.support_workspace import Workspace, environment
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from serving.batcher import Batcher, BatchLimits, Chunk
+from serving.engine.batcher import Batcher, BatchLimits, Chunk
 from serving.metrics import ServiceMetrics
 from serving.problems import ApiProblem
 

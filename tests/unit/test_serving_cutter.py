@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from serving import logs
 from serving.assemble import segments
-from serving.cutter import CutRule, PauseCutter, Piece
+from serving.front.cutter import CutRule, PauseCutter, Piece
 from serving.schema import Transcript, Word
 
 RULE = CutRule(max_frames=60, min_frames=20, quiet_frames=4, margin_frames=5)

@@ -11,8 +11,8 @@ import pytest
 
 from features.bundle import Bundle, write_bundle
 from governance.errors import AuricleError, ConfigError
-from serving.batcher import Chunk
-from serving.engine import Engine, EngineOptions
+from serving.engine.batcher import Chunk
+from serving.engine.engine import Engine, EngineOptions
 from tests.support_bundle import make_bundle
 
 TOLERANCE = 1e-4

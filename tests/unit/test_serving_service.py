@@ -15,11 +15,11 @@ import psutil
 import pytest
 import soundfile
 
-from serving.bento import BuiltBento, build_bento, requirements
 from serving.client import Client, ServiceError
-from serving.closure import import_closure
-from serving.launch import serve_command, serve_environment
 from serving.loading import load_recognizer
+from serving.packaging.bento import BuiltBento, build_bento, requirements
+from serving.packaging.closure import import_closure
+from serving.packaging.launch import serve_command, serve_environment
 from serving.recognizer import AudioRequest
 from serving.settings import ServeSettings
 from tests.support_bundle import babble, hush, make_bundle
@@ -197,7 +197,10 @@ def test_the_bento_is_lean_and_serves_by_itself(
     assert not any(
         name.startswith(("src/training", "src/pipelines", "src/tests")) for name in names
     )
-    assert "src/serving/bento.py" not in modules and "src/features/store_client.py" not in modules
+    assert (
+        "src/serving/packaging/bento.py" not in modules
+        and "src/features/store_client.py" not in modules
+    )
     assert not any(name.endswith((".wav", ".flac", ".tar", ".parquet", ".pyc")) for name in names)
     bundle_bytes = sum(path.stat().st_size for path in bundle_dir.iterdir())
     assert bento.size_bytes < bundle_bytes + 600_000
@@ -245,7 +248,7 @@ def test_equal_content_is_the_same_bento_and_the_gpu_variant_its_own(
 
 def test_the_service_reaches_no_trainer_and_pins_all_it_names() -> None:
     files, others = import_closure("serving.service", Path.cwd())
-    assert Path("serving/streams.py") in files and Path("data/audio.py") in files
+    assert Path("serving/streaming/streams.py") in files and Path("data/audio.py") in files
     assert not any(path.parts[0] in ("training", "pipelines") for path in files)
     foreign = {name for name in others if name not in sys.stdlib_module_names}
     assert foreign == {

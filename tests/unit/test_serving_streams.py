@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from features.decode import DecoderConfig
 from features.priors import Prior, PriorKey, write_view
+from serving.engine.slab import SlabFull
 from serving.loading import load_recognizer
-from serving.pcm import PcmSource
 from serving.recognizer import AudioRequest, AuricleRecognizer
 from serving.settings import ServeSettings
-from serving.slab import SlabFull
-from serving.streams import StreamEvent, StreamRequest
+from serving.streaming.pcm import PcmSource
+from serving.streaming.streams import StreamEvent, StreamRequest
 from tests.support_bundle import babble, hush, make_bundle
 from tests.support_service import pcm16, wav
 

@@ -18,8 +18,8 @@ from features.bundle import BUNDLE_FILE, Bundle
 from governance.canonical import canonical_json, digest, file_digest, write_atomic
 from governance.errors import AuricleError
 from governance.telemetry import OPT_OUT, disable_vendor_telemetry
-from serving.closure import import_closure
-from serving.launch import SERVICE, keep_byte_code
+from serving.packaging.closure import import_closure
+from serving.packaging.launch import SERVICE, keep_byte_code
 
 Variant = Literal["cpu", "gpu"]
 NAME = "auricle"

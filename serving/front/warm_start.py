@@ -8,7 +8,7 @@ from features.bundle import BundleConfig
 from features.priors import DEFAULT_TENANT, PriorKey, PriorView, channel_of
 from governance.errors import ConfigError
 from serving import logs
-from serving.front_end import StartState
+from serving.front.front_end import StartState
 
 
 class WarmStart:

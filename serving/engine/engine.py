@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from features.bundle import Bundle, ChunkGraph
 from features.streaming import settled_frames
 from governance.errors import AuricleError, ConfigError
-from serving.batcher import Chunk
-from serving.slab import CacheShape, StateSlab
+from serving.engine.batcher import Chunk
+from serving.engine.slab import CacheShape, StateSlab
 
 Floats = NDArray[np.float32]
 CONVOLUTION_FRAMES = 3  # input frames that the convolutions see beyond a chunk

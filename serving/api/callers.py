@@ -6,10 +6,18 @@ from starlette.requests import HTTPConnection
 
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
+from serving.tenants.caller import ANYBODY, SCOPE_KEY, Caller
 
 SPEAKER_HEADER = "x-auricle-speaker"
 SPEAKER_QUERY = "speaker"
 _PSEUDONYM = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+
+
+def caller_of(connection: HTTPConnection) -> Caller:
+    """On whose behalf the request runs."""
+    caller = connection.scope.get(SCOPE_KEY, ANYBODY)
+    assert isinstance(caller, Caller)
+    return caller
 
 
 def require_model(name: str, runtime: Runtime) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from starlette.datastructures import QueryParams
 
 from serving.problems import ApiProblem
-from serving.streams import StreamRequest
+from serving.streaming.streams import StreamRequest
 
 HONOURED = (
     "encoding",

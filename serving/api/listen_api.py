@@ -16,12 +16,12 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from serving import logs
-from serving.callers import require_language, require_model, speaker_of
-from serving.listen_query import ListenQuery, parse_query
+from serving.api.callers import require_language, require_model, speaker_of
+from serving.api.listen_query import ListenQuery, parse_query
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
-from serving.sessions import StreamSession
-from serving.streams import StreamEvent
+from serving.streaming.sessions import StreamSession
+from serving.streaming.streams import StreamEvent
 
 ROUTE = "listen"
 _CONTROL_CHARACTERS = 512  # a control message is one short object

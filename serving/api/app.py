@@ -11,7 +11,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from serving import listen_api, logs, openai_api
+from serving import logs
+from serving.api import listen_api, openai_api
 from serving.metrics import CONTENT_TYPE
 from serving.problems import ApiProblem
 from serving.runtime import Runtime

@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from data.audio_errors import AudioError
 from serving import logs
-from serving.callers import require_model, speaker_of
-from serving.openai_form import TranscriptionForm, check_form, closing, read_form, shown_name
+from serving.api.callers import require_model, speaker_of
+from serving.api.openai_form import TranscriptionForm, check_form, closing, read_form, shown_name
 from serving.problems import ApiProblem, from_audio_error
 from serving.runtime import Runtime
 from serving.schema import Segment, Transcript

@@ -4,9 +4,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from serving.batcher import Batcher, Chunk
+from serving.engine.batcher import Batcher, Chunk
 from serving.metrics import ServiceMetrics, StageSeconds
-from serving.streams import LiveStream, StreamEvent
+from serving.streaming.streams import LiveStream, StreamEvent
 
 Work = Callable[..., Awaitable[Any]]
 

@@ -16,11 +16,11 @@ from features.endpoint import EndpointConfig, Endpointer
 from features.hypothesis import Hypothesis, StreamingDecoder
 from features.tokens import TokenTable
 from serving import assemble
-from serving.batcher import Chunk
-from serving.engine import MIN_FRAMES, Engine
-from serving.front_end import FrontEnd, StartState
-from serving.pcm import PcmSource
+from serving.engine.batcher import Chunk
+from serving.engine.engine import MIN_FRAMES, Engine
+from serving.front.front_end import FrontEnd, StartState
 from serving.schema import Word
+from serving.streaming.pcm import PcmSource
 
 Floats = NDArray[np.float32]
 _NEVER_MS = 10**9

@@ -20,7 +20,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from serving.callers import require_language, require_model
+from serving.api.callers import require_language, require_model
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
 from serving.settings import ServeSettings

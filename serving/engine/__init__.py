@@ -1,0 +1,1 @@
+"""The model on this machine: graphs, batches, and the caches of live streams."""

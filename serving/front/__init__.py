@@ -1,0 +1,1 @@
+"""How audio enters the model: log-mel, normalisation, warm starts, pieces."""

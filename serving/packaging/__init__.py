@@ -1,0 +1,1 @@
+"""The service as a bento, and how it is started."""

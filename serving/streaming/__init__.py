@@ -1,0 +1,1 @@
+"""Live streams: bytes in any cut become chunks, chunks become events."""
