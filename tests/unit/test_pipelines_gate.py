@@ -19,6 +19,7 @@ POLICY = ROOT / "governance" / "policy.yaml"
 FACTS: dict[str, Fact] = {
     "validate.success": True,
     "split.speaker_leakage": 0,
+    "split.speakers_may_leak": False,
     "evaluate.wer_file": 0.05,
     "evaluate.wer_stream_lm": 0.07,
     "evaluate.wer_stream_file_gap": 0.02,
