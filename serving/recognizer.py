@@ -144,6 +144,11 @@ class AuricleRecognizer:
         prepared.book(features=time.perf_counter() - began)
         return pieces
 
+    def fraction(self, prepared: Prepared, heard_frames: int) -> float:
+        """How much of the recording these frames are, 0 to 1."""
+        heard_s = heard_frames * self.config.feature_spec.hop_ms / 1000
+        return min(1.0, heard_s / prepared.duration_s)
+
     def decode(self, prepared: Prepared, piece: Piece, logp_TV: Floats) -> None:
         """Turn one piece's log-probabilities into words."""
         began = time.perf_counter()

@@ -87,9 +87,19 @@ class Runtime:
         return await loop.run_in_executor(self._workers, lambda: call(*args, **kwargs))
 
     async def transcribe(
-        self, read: Callable[[], bytes], *, name: str, speaker: str | None, network_s: float
+        self,
+        read: Callable[[], bytes],
+        *,
+        name: str,
+        speaker: str | None,
+        network_s: float,
+        deadline_s: float | None = None,
+        on_progress: Callable[[float], None] = lambda fraction: None,
     ) -> Transcript:
-        """Answer one uploaded recording; ``read`` is called on a worker thread."""
+        """Answer one uploaded recording; ``read`` is called on a worker thread.
+
+        The model takes the rows that are due first: work that may wait says so by a late deadline.
+        """
         began = time.perf_counter()
         with self._file_admitted():
             recognizer = self.recognizer
@@ -97,7 +107,9 @@ class Runtime:
                 lambda: recognizer.prepare(AudioRequest(content=read(), name=name, speaker=speaker))
             )
             while pieces := await self.work(recognizer.next_pieces, prepared):
-                await self._pieces(prepared, pieces)
+                await self._pieces(prepared, pieces, deadline_s or self.settings.request_deadline_s)
+                heard_frames = pieces[-1].start_frame + len(pieces[-1].x_TF)
+                on_progress(recognizer.fraction(prepared, heard_frames))
             spent_s = time.perf_counter() - began
             prepared.book_waiting(spent_s)
             total_s = network_s + spent_s
@@ -135,8 +147,7 @@ class Runtime:
         self.metrics.streams_open.set(len(self._sessions))
         self.batcher.streams_open = len(self._sessions)
 
-    async def _pieces(self, prepared: Prepared, pieces: list[Piece]) -> None:
-        deadline_s = self.settings.request_deadline_s
+    async def _pieces(self, prepared: Prepared, pieces: list[Piece], deadline_s: float) -> None:
         infer = self.batcher.infer
         answers = await together([infer(piece.x_TF, deadline_s=deadline_s) for piece in pieces])
         prepared.book(
