@@ -40,6 +40,7 @@ MLFLOW_DB = STATE / "mlflow" / "mlflow.db"
 MLFLOW_ARTIFACTS = STATE / "mlflow" / "artifacts"
 RESUME = STATE / "checkpoints"
 RUN = STATE / "run"
+JOBS = STATE / "jobs"  # the service's accepted jobs and webhooks
 BENTO_ROOT = STATE / "bentos"  # build contexts, and the bento store in home/
 EXPERIMENT = "auricle"
 MODEL_NAME = "auricle"

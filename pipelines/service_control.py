@@ -86,6 +86,7 @@ def serve(args: argparse.Namespace) -> int:
         bundle_dir=bundle,
         bentoml_home=paths.BENTO_ROOT / "home",
         priors_path=_priors(),
+        jobs_dir=paths.JOBS,
         model_aliases=_aliases(*args.model.split("@", 1)) if "@" in args.model else [],
     )
     os.execve(sys.executable, serve_command(port=args.port, host=args.host), environment)
@@ -98,6 +99,7 @@ def start_service(name: str, event: dict[str, Any], *, port: int) -> float:
         bundle_dir=None,
         bentoml_home=paths.BENTO_ROOT / "home",
         priors_path=_priors(),
+        jobs_dir=paths.JOBS,
         model_version=str(event["version"]),
         model_aliases=_aliases(event["model"], event["alias"]),
     )

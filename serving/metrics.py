@@ -49,6 +49,15 @@ class ServiceMetrics:
         self.normalisation = Counter(
             "auricle_normalisation", "Warm and cold starts", ["state"], registry=registry
         )
+        self.jobs = Counter(
+            "auricle_jobs", "Jobs accepted, and how they ended", ["outcome"], registry=registry
+        )
+        self.jobs_waiting = Gauge(
+            "auricle_jobs_waiting", "Queued jobs", registry=registry, multiprocess_mode="livemax"
+        )
+        self.webhooks = Counter(
+            "auricle_webhook_attempts", "Webhook attempts", ["outcome"], registry=registry
+        )
 
     def _histogram(self, stage: str, text: str, labels: list[str]) -> Histogram:
         return Histogram(

@@ -14,17 +14,23 @@ AURICLE_CHUNK_MS           model chunk of live streams (default: 640, or the bun
 AURICLE_MAX_STREAMS        live streams at once
 AURICLE_MAX_UPLOAD_BYTES   largest upload
 AURICLE_DRAIN_S            how long a stopping process waits for its streams
+AURICLE_JOBS_DIR           folder of jobs and webhooks, on a local disk; absent: no ``/v1/jobs``
+AURICLE_JOB_LEASE_S, AURICLE_JOB_ATTEMPTS, AURICLE_JOB_TTL_S, AURICLE_JOB_RUNNERS,
+AURICLE_JOBS_PER_TENANT, AURICLE_WEBHOOK_ATTEMPTS, AURICLE_WEBHOOK_BACKOFF_S,
+AURICLE_WEBHOOK_TIMEOUT_S, AURICLE_JOB_URL_HOSTS, AURICLE_JOB_OBJECTS, AURICLE_OUTBOUND_ALLOW,
+AURICLE_OUTBOUND_CA, AURICLE_FAILPOINTS: see ``docs/jobs.md``
 =========================  =====================================================================
 """
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import bentoml
 
 from governance.errors import ConfigError
-from serving.settings import ServeSettings
+from serving.settings import JobSettings, ServeSettings
 
 _PARENT = os.getppid()
 BENTO_BUNDLE = Path(__file__).resolve().parent.parent / "bundle"
@@ -34,6 +40,16 @@ _NUMBERS = {
     "max_streams": ("AURICLE_MAX_STREAMS", int),
     "max_upload_bytes": ("AURICLE_MAX_UPLOAD_BYTES", int),
     "drain_s": ("AURICLE_DRAIN_S", float),
+}
+_JOB_NUMBERS = {
+    "lease_s": ("AURICLE_JOB_LEASE_S", float),
+    "max_attempts": ("AURICLE_JOB_ATTEMPTS", int),
+    "ttl_s": ("AURICLE_JOB_TTL_S", float),
+    "runners": ("AURICLE_JOB_RUNNERS", int),
+    "max_open_jobs": ("AURICLE_JOBS_PER_TENANT", int),
+    "webhook_attempts": ("AURICLE_WEBHOOK_ATTEMPTS", int),
+    "webhook_backoff_s": ("AURICLE_WEBHOOK_BACKOFF_S", float),
+    "webhook_timeout_s": ("AURICLE_WEBHOOK_TIMEOUT_S", float),
 }
 
 
@@ -55,16 +71,10 @@ door = Door()
 
 
 def settings_from_environment() -> ServeSettings:
-    """The operator's choices; a value that cannot be read is named."""
-    chosen: dict[str, Any] = {}
-    for field, (variable, kind) in _NUMBERS.items():
-        if text := os.environ.get(variable):
-            try:
-                chosen[field] = kind(text)
-            except ValueError:
-                raise ConfigError(f"{text!r} is not a number", item=variable) from None
-    if aliases := os.environ.get("AURICLE_MODEL_ALIASES"):
-        chosen["model_aliases"] = tuple(name.strip() for name in aliases.split(",") if name.strip())
+    """The operator's choices."""
+    chosen = _numbers(_NUMBERS)
+    if aliases := _names("AURICLE_MODEL_ALIASES"):
+        chosen["model_aliases"] = aliases
     if provider := os.environ.get("AURICLE_PROVIDER"):
         chosen["provider"] = provider
     priors = os.environ.get("AURICLE_PRIORS")
@@ -72,8 +82,44 @@ def settings_from_environment() -> ServeSettings:
         bundle_dir=Path(os.environ.get("AURICLE_BUNDLE") or BENTO_BUNDLE),
         priors_path=Path(priors) if priors else None,
         model_version=os.environ.get("AURICLE_MODEL_VERSION", ""),
+        jobs=_jobs_from_environment(),
         **chosen,
     )
+
+
+def _jobs_from_environment() -> JobSettings | None:
+    folder = os.environ.get("AURICLE_JOBS_DIR")
+    if not folder:
+        return None
+    ca_file = os.environ.get("AURICLE_OUTBOUND_CA")
+    failpoints_dir = os.environ.get("AURICLE_FAILPOINTS")
+    return JobSettings(
+        folder=Path(folder),
+        url_hosts=_names("AURICLE_JOB_URL_HOSTS"),
+        object_prefixes=_names("AURICLE_JOB_OBJECTS"),
+        outbound_openings=os.environ.get("AURICLE_OUTBOUND_ALLOW", ""),
+        outbound_ca_file=Path(ca_file) if ca_file else None,
+        failpoints_dir=Path(failpoints_dir) if failpoints_dir else None,
+        **_numbers(_JOB_NUMBERS),
+    )
+
+
+def _numbers(variables: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
+    """Fields whose variable is set; a value that cannot be read is named."""
+    chosen: dict[str, Any] = {}
+    for field, (variable, kind) in variables.items():
+        if text := os.environ.get(variable):
+            try:
+                chosen[field] = kind(text)
+            except ValueError:
+                raise ConfigError(f"{text!r} is not a number", item=variable) from None
+    return chosen
+
+
+def _names(variable: str) -> tuple[str, ...]:
+    """Names separated by commas."""
+    text = os.environ.get(variable, "")
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 # BentoML's own limits stay wide and its request metrics and access log off: admission is ours, and
@@ -93,13 +139,16 @@ class Auricle:
         from prometheus_client import REGISTRY
 
         from serving import logs
+        from serving.job_service import load_jobs
         from serving.loading import load_runtime
         from serving.metrics import ServiceMetrics
 
         logs.configure()
         several = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
         metrics = ServiceMetrics(REGISTRY, several_processes=several)
-        self.runtime = load_runtime(settings_from_environment(), metrics)
+        settings = settings_from_environment()
+        self.runtime = load_runtime(settings, metrics)
+        self.jobs = load_jobs(settings, self.runtime)
 
     @bentoml.on_startup
     async def begin(self) -> None:
@@ -109,14 +158,18 @@ class Auricle:
 
         await self.runtime.start()
         application = Application()
-        application.attach(self.runtime)
+        if self.jobs is not None:
+            await self.jobs.start()
+        application.attach(self.runtime, self.jobs)
         door.application = application
         drain_on_signals(self.runtime)
         exit_with_parent(_PARENT)
 
     @bentoml.on_shutdown
     async def end(self) -> None:
-        """Stop the batcher and the worker threads."""
+        """Give unfinished jobs back, stop the batcher and the worker threads."""
+        if self.jobs is not None:
+            await self.jobs.close()
         await self.runtime.close()
 
     async def __is_ready__(self) -> bool:

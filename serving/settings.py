@@ -5,6 +5,26 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
+class JobSettings:
+    """Jobs and webhooks; without them the service keeps no job."""
+
+    folder: Path  # database and blobs; on a local disk, readable by this user only
+    lease_s: float = 30.0  # a silent worker's job goes to another after this
+    max_attempts: int = 3  # runs of one job that end with a crash or a failure of ours
+    ttl_s: float = 72 * 3600.0  # from a job's end until its transcript and webhook are forgotten
+    max_open_jobs: int = 1000  # of one tenant; more are refused with 429
+    runners: int = 2  # jobs at once in this process
+    webhook_timeout_s: float = 15.0  # of one attempt
+    webhook_backoff_s: float = 5.0  # ceiling of the first delay; it doubles up to six hours
+    webhook_attempts: int = 15
+    url_hosts: tuple[str, ...] = ()  # that audio may be fetched from: a.example, *.example or *
+    object_prefixes: tuple[str, ...] = ()  # that audio may be read from, such as s3://bucket/folder
+    outbound_openings: str = ""  # CIDR:PORT,... that may be reached besides global addresses
+    outbound_ca_file: Path | None = None  # a private certificate authority
+    failpoints_dir: Path | None = None  # for kill proofs only
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServeSettings:
     """What an operator may choose."""
 
@@ -24,7 +44,10 @@ class ServeSettings:
     max_streams: int = 32  # live streams; more are refused before the upgrade
     stream_idle_s: float = 12.0  # without any message, then the stream ends
     stream_session_s: float = 4 * 3600.0  # longest live stream
+    stream_unsent_bytes: int = 1 << 20  # results that a live stream's client may leave unread ...
+    stream_unsent_s: float = 10.0  # ... and for how long it may read nothing; then it is closed
     max_frame_bytes: int = 4 << 20  # of one WebSocket message
     drain_s: float = 25.0  # how long a stopping process waits for its live streams
     prior_deadline_ms: float = 20.0  # a later answer of the prior view means a cold start
     tenant: str = "default"
+    jobs: JobSettings | None = None

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from serving.api.app import Application
+from serving.job_service import load_jobs
 from serving.loading import load_runtime
 from serving.metrics import ServiceMetrics
 from serving.runtime import Runtime
@@ -31,18 +33,34 @@ def wav(samples: NDArray[np.float32], rate_hz: int = 16_000) -> bytes:
     return sink.getvalue()
 
 
+def encoded(samples_T: NDArray[np.float32], encoding: str) -> bytes:
+    """Samples in an encoding, made by FFmpeg."""
+    if encoding == "linear16":
+        return pcm16(samples_T).tobytes()
+    codec = av.CodecContext.create(f"pcm_{encoding}", "w")
+    codec.sample_rate, codec.layout, codec.format = 8_000, "mono", "s16"
+    frame = av.AudioFrame.from_ndarray(pcm16(samples_T)[None], format="s16", layout="mono")
+    frame.sample_rate = 8_000
+    return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
+
+
 @contextmanager
 def running(bundle_dir: Path, **choices: Any) -> Iterator[tuple[TestClient, Runtime]]:
     """A client of the application, and the runtime behind it."""
     metrics = ServiceMetrics(CollectorRegistry())
     runtime = load_runtime(ServeSettings(bundle_dir=bundle_dir, **choices), metrics)
+    jobs = load_jobs(runtime.settings, runtime)
     application = Application()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> Any:
         await runtime.start()
-        application.attach(runtime)
+        if jobs is not None:
+            await jobs.start()
+        application.attach(runtime, jobs)
         yield
+        if jobs is not None:
+            await jobs.close()
         await runtime.close()
 
     outer = Starlette(routes=[Mount("/", app=application)], lifespan=lifespan)

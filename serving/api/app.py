@@ -12,7 +12,8 @@ from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from serving import logs
-from serving.api import listen_api, openai_api
+from serving.api import jobs_api, listen_api, openai_api, webhooks_api
+from serving.job_service import JobService
 from serving.metrics import CONTENT_TYPE
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
@@ -35,6 +36,8 @@ class Application:
             Route("/v1/audio/transcriptions", openai_api.transcriptions, methods=["POST"]),
             Route("/v1/models", openai_api.models, methods=["GET"]),
             Route("/v1/models/{model}", openai_api.model, methods=["GET"]),
+            *jobs_api.routes(),
+            *webhooks_api.routes(),
             Route("/metrics", _metrics, methods=["GET"]),
             WebSocketRoute("/v1/listen", listen_api.listen),
             WebSocketRoute("/{path:path}", _no_such_socket),
@@ -42,9 +45,10 @@ class Application:
         handlers: Any = {ApiProblem: _problem, HTTPException: _http_error}
         self._app = Starlette(routes=routes, exception_handlers=handlers)
 
-    def attach(self, runtime: Runtime) -> None:
+    def attach(self, runtime: Runtime, jobs: JobService | None = None) -> None:
         """Let the routes serve; called once the runtime is warm and started."""
         self._app.state.runtime = runtime
+        self._app.state.jobs = jobs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request or WebSocket."""

@@ -23,7 +23,7 @@ from serving.packaging.launch import SERVICE, keep_byte_code
 
 Variant = Literal["cpu", "gpu"]
 NAME = "auricle"
-# BentoML names itself; starlette, uvicorn and python-multipart come with it.
+# BentoML names itself; starlette, uvicorn (with h11), fsspec and python-multipart come with it.
 _PACKAGES = ("numpy", "soundfile", "av", "soxr", "pydantic", "prometheus-client", "websockets")
 _TAIL_CHARACTERS = 2000
 

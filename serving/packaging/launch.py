@@ -32,6 +32,7 @@ def serve_environment(
     priors_path: Path | None = None,
     model_version: str = "",
     model_aliases: Sequence[str] = (),
+    jobs_dir: Path | None = None,
 ) -> dict[str, str]:
     """``base`` with the service's variables; ``bentoml_home`` is where BentoML keeps its state.
 
@@ -45,6 +46,8 @@ def serve_environment(
         environment["AURICLE_MODEL_VERSION"] = model_version
     if model_aliases:
         environment.setdefault("AURICLE_MODEL_ALIASES", ",".join(model_aliases))
+    if jobs_dir is not None:
+        environment.setdefault("AURICLE_JOBS_DIR", str(jobs_dir.absolute()))
     environment["AURICLE_PRIORS"] = str(priors_path.absolute()) if priors_path else ""
     environment.setdefault("OMP_NUM_THREADS", "1")
     keep_byte_code(environment, bentoml_home)
