@@ -6,6 +6,8 @@ import sys
 from governance.telemetry import LOG_FIELDS, JsonLogFormatter
 
 LOGGER_NAME = "auricle.serving"
+# uvicorn and its WebSocket library, and the event loop that calls them.
+FOREIGN_LOGGER_NAMES = ("uvicorn.error", "asyncio")
 _FIELDS = LOG_FIELDS | {"outcome", "code", "streams", "network_ms", "waited_s"}
 
 
@@ -14,11 +16,26 @@ def configure(level: int = logging.INFO) -> None:
     logger = logging.getLogger(LOGGER_NAME)
     if logger.handlers:
         return
+    for name in FOREIGN_LOGGER_NAMES:
+        logging.getLogger(name).addFilter(without_content)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLogFormatter(fields=_FIELDS))
     logger.addHandler(handler)
     logger.setLevel(level)
     logger.propagate = False
+
+
+def without_content(record: logging.LogRecord) -> bool:
+    """Reduce a record of the HTTP server to its template's first line and the type of its error.
+
+    Its arguments hold paths with queries, its tracebacks bytes of a client's frames, and what the
+    event loop adds to its first line shows exceptions in full.
+    """
+    record.msg = str(record.msg).partition("\n")[0]
+    if record.exc_info and record.exc_info[0] is not None:
+        record.msg = f"{record.msg} ({record.exc_info[0].__name__})"
+    record.args, record.exc_info, record.exc_text = (), None, None
+    return True
 
 
 def event(name: str, **fields: str | int | float | bool) -> None:

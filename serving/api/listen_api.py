@@ -1,31 +1,33 @@
 """``/v1/listen``: a live stream over a WebSocket, in the messages that Deepgram's clients read.
 
 Binary messages are audio in any cut. Text messages are ``KeepAlive``, ``Finalize`` and
-``CloseStream``. Answers are ``Results`` and, at the end, one ``Metadata``. A stream ends at
-CloseStream (or an empty binary message), after silence on the line, at the longest session, or
-when the process stops; in every case what was heard is made final first.
+``CloseStream``. Answers are ``Results``, ``SpeechStarted`` and ``UtteranceEnd``, and one
+``Metadata`` at the end. A stream ends at CloseStream (or an empty binary message), after silence on
+the line, at the longest session, or when the process stops; in every case what was heard is made
+final first.
 """
 
 import asyncio
-import json
 import time
-import uuid
-from datetime import UTC, datetime
+from contextlib import suppress
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from data.audio_errors import AudioError
 from serving import logs
+from serving.api import listen_messages as messages
 from serving.api.callers import require_language, require_model, speaker_of
+from serving.api.listen_messages import Ending, Shapes
+from serving.api.listen_outbox import Outbox
 from serving.api.listen_query import ListenQuery, parse_query
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
+from serving.streaming.events import Event, StreamEvent
 from serving.streaming.sessions import StreamSession
-from serving.streaming.streams import StreamEvent
 
 ROUTE = "listen"
-_CONTROL_CHARACTERS = 512  # a control message is one short object
-_NORMAL, _POLICY, _TOO_BIG, _ABNORMAL, _RESTART = 1000, 1008, 1009, 1011, 1012
+_CLOSE_S = 1.0  # how long a close frame may take to leave
 
 
 async def listen(websocket: WebSocket) -> None:
@@ -55,18 +57,6 @@ async def _refuse(websocket: WebSocket, problem: ApiProblem) -> None:
     if websocket.application_state is WebSocketState.CONNECTING:
         headers = {"dg-error": problem.message.encode("ascii", "replace").decode()}
         await websocket.send_denial_response(problem.response(headers))
-    elif websocket.application_state is WebSocketState.CONNECTED:
-        await websocket.close(_ABNORMAL, problem.message[:120])
-
-
-def _kind_of(text: str) -> object:
-    """The ``type`` of a control message; None for whatever is none."""
-    if len(text) > _CONTROL_CHARACTERS:  # also keeps nesting below what the parser survives
-        return None
-    try:
-        return json.loads(text).get("type")
-    except (ValueError, AttributeError):
-        return None
 
 
 class Conversation:
@@ -79,138 +69,118 @@ class Conversation:
         self._runtime = runtime
         self._session = session
         self._query = query
-        self._request_id = str(uuid.uuid4())
-        self._created = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._ends = time.monotonic() + runtime.settings.stream_session_s
+        self._shapes = Shapes(facts=runtime.recognizer.facts, channels=session.live.request.rows)
+        settings = runtime.settings
+        self._ends = time.monotonic() + settings.stream_session_s
+        self._outbox = Outbox(
+            websocket, max_bytes=settings.stream_unsent_bytes, max_wait_s=settings.stream_unsent_s
+        )
 
     async def run(self) -> str:
         """Converse until one side ends it; gives the outcome for the metrics."""
-        await self._socket.accept(headers=[(b"dg-request-id", self._request_id.encode())])
-        drain = asyncio.ensure_future(self._runtime.draining.wait())
+        watched: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(event.wait())
+            for event in (self._runtime.draining, self._outbox.stuck)
+        ]
         try:
-            return await self._messages(drain)
+            request_id = self._shapes.request_id.encode()
+            await self._socket.accept(headers=[(b"dg-request-id", request_id)])
+            ending = await self._until_ended(watched)
+            return await self._end(ending)
         except WebSocketDisconnect:
             return "abandoned"
         finally:
-            drain.cancel()
+            for future in watched:
+                future.cancel()
+            await self._outbox.close()
 
-    async def _messages(self, drain: "asyncio.Future[Any]") -> str:
-        while True:
-            left_s = self._ends - time.monotonic()
-            message = await self._next(drain, min(self._runtime.settings.stream_idle_s, left_s))
-            if message is None:
-                return await self._end_for_cause(drain.done(), left_s)
-            if message["type"] == "websocket.disconnect":
-                return "abandoned"
-            content = message.get("bytes")
-            if content is None:
-                done = await self._control(message.get("text") or "")
-            else:
-                done = await self._audio(content)
-            if done is not None:
-                return done
+    async def _until_ended(self, watched: "list[asyncio.Future[Any]]") -> Ending:
+        try:
+            while True:
+                ending = await self._message(await self._next(watched))
+                if ending is not None:
+                    return ending
+        except AudioError as error:
+            return messages.undecodable(error.message)
+        except ApiProblem as problem:
+            return messages.failed(problem)
 
-    async def _next(self, drain: "asyncio.Future[Any]", timeout_s: float) -> dict[str, Any] | None:
-        """The next message; None when the line is silent too long or the process stops."""
+    async def _next(self, watched: "list[asyncio.Future[Any]]") -> dict[str, Any] | Ending:
+        """The next message, or why there will be none."""
+        settings = self._runtime.settings
+        left_s = self._ends - time.monotonic()
         receive = asyncio.ensure_future(self._socket.receive())
         await asyncio.wait(
-            {receive, drain}, timeout=max(0.0, timeout_s), return_when=asyncio.FIRST_COMPLETED
+            {receive, *watched},
+            timeout=max(0.0, min(settings.stream_idle_s, left_s)),
+            return_when=asyncio.FIRST_COMPLETED,
         )
-        if receive.done() and not drain.done():
+        stopped = self._stopped()
+        if receive.done() and stopped is None:
             return dict(receive.result())
         receive.cancel()
         await asyncio.gather(receive, return_exceptions=True)
-        return None
+        if stopped is not None:
+            return stopped
+        if left_s <= settings.stream_idle_s:
+            return messages.SESSION_LIMIT
+        return messages.idle(settings.stream_idle_s)
 
-    async def _audio(self, content: bytes) -> str | None:
+    def _stopped(self) -> Ending | None:
+        if self._outbox.gone:
+            raise WebSocketDisconnect
+        if self._outbox.stuck.is_set():
+            return messages.SLOW
+        return messages.DRAINED if self._runtime.draining.is_set() else None
+
+    async def _message(self, message: dict[str, Any] | Ending) -> Ending | None:
+        if isinstance(message, Ending):
+            return message
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1006))
+        content = message.get("bytes")
+        if content is None:
+            return await self._control(message.get("text") or "")
         if not content:
-            return await self._end(_NORMAL, "", "ok")
+            return messages.DONE
         if len(content) > self._runtime.settings.max_frame_bytes:
-            return await self._end(_TOO_BIG, "audio message too large", "refused")
-        await self._send(await self._session.accept(content))
+            return messages.TOO_BIG
+        async for event in self._session.accept(content):
+            self._tell(event)
         return None
 
-    async def _control(self, text: str) -> str | None:
-        kind = _kind_of(text)
-        if kind == "Finalize":
-            await self._send(await self._session.conclude(last=False))
-        elif kind == "CloseStream":
-            return await self._end(_NORMAL, "", "ok")
-        elif kind != "KeepAlive":
-            reason = "text messages are KeepAlive, Finalize or CloseStream"
-            return await self._end(_POLICY, reason, "refused")
+    async def _control(self, text: str) -> Ending | None:
+        kind = messages.control_of(text)
+        if kind is None:
+            return messages.BAD_TEXT
+        if kind == "CloseStream":
+            return messages.DONE
+        if kind == "Configure":
+            self._outbox.put(self._shapes.not_configurable())
+        elif kind == "Finalize":
+            async for event in self._session.conclude(last=False):
+                self._tell(event)
         return None
 
-    async def _end_for_cause(self, stopping: bool, left_s: float) -> str:
-        if stopping:
-            return await self._end(_RESTART, "the service is shutting down", "drained")
-        if left_s <= self._runtime.settings.stream_idle_s:
-            return await self._end(_NORMAL, "the longest session is over", "session_limit")
-        reason = f"NET-0001: no message for {self._runtime.settings.stream_idle_s:g} s"
-        return await self._end(_ABNORMAL, reason, "idle")
+    async def _end(self, ending: Ending) -> str:
+        """Final results, Metadata, close; a client that does not read only gets the last."""
+        if ending.outcome not in ("failed", "slow"):
+            async for event in self._session.conclude(last=True):
+                self._tell(event)
+            self._outbox.put(self._metadata())
+            await self._outbox.delivered()
+        if self._outbox.gone:
+            return "abandoned"
+        await self._outbox.close()
+        with suppress(TimeoutError, RuntimeError):
+            await asyncio.wait_for(self._socket.close(ending.code, ending.shown), _CLOSE_S)
+        return ending.outcome
 
-    async def _end(self, code: int, reason: str, outcome: str) -> str:
-        """Final results, Metadata, close."""
-        await self._send(await self._session.conclude(last=True))
-        await self._socket.send_json(self._metadata())
-        await self._socket.close(code, reason)
-        return outcome
-
-    async def _send(self, events: list[StreamEvent]) -> None:
-        for event in events:
-            if event.is_final or self._query.interim_results:
-                await self._socket.send_json(self._results(event))
-
-    def _results(self, event: StreamEvent) -> dict[str, Any]:
-        words = [
-            {
-                "word": word.word,
-                "start": word.start,
-                "end": word.end,
-                "confidence": word.confidence,
-                "punctuated_word": word.word,
-            }
-            for word in event.words
-        ]
-        alternative = {"transcript": event.text, "confidence": event.confidence, "words": words}
-        facts = self._runtime.recognizer.facts
-        return {
-            "type": "Results",
-            "channel_index": [0, 1],
-            "start": round(event.start_s, 3),
-            "duration": round(event.end_s - event.start_s, 3),
-            "is_final": event.is_final,
-            "speech_final": event.speech_final,
-            "from_finalize": event.from_finalize,
-            "channel": {"alternatives": [alternative]},
-            "metadata": {
-                "request_id": self._request_id,
-                "model_info": {
-                    "name": facts.name,
-                    "version": facts.version,
-                    "arch": facts.variant,
-                },
-                "model_uuid": facts.bundle_digest,
-            },
-        }
+    def _tell(self, event: Event) -> None:
+        partial = isinstance(event, StreamEvent) and not event.is_final
+        self._outbox.put(self._shapes.of(event), partial_of=event.channel if partial else None)
 
     def _metadata(self) -> dict[str, Any]:
         live = self._session.live
         transcript = self._runtime.recognizer.stream_transcript(live)
-        facts = transcript.model
-        info = {"name": facts.name, "version": facts.version, "arch": facts.variant}
-        return {
-            "type": "Metadata",
-            "transaction_key": "deprecated",
-            "request_id": self._request_id,
-            "sha256": live.audio_digest.removeprefix("sha256:"),
-            "created": self._created,
-            "duration": transcript.duration_s,
-            "channels": 1,
-            "models": [facts.bundle_digest],
-            "model_info": {facts.bundle_digest: info},
-            "auricle": {
-                "normalisation": transcript.normalisation.model_dump(),
-                "warnings": list(transcript.warnings),
-            },
-        }
+        return self._shapes.metadata(transcript, sha256=live.audio_digest)

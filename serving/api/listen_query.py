@@ -1,53 +1,75 @@
 """The query of ``/v1/listen``: every parameter is honoured, neutral or refused by name.
 
-============================================  ===================================================
-parameter                                     what happens
-============================================  ===================================================
-encoding, sample_rate, channels               linear16; 8000 to 192000 Hz; 1 to 8, mixed to one
-interim_results, endpointing, model,          honoured
-language, speaker
-`NEUTRAL` below                               that value is accepted, others are refused
-everything else                               refused
-============================================  ===================================================
+`PARAMETERS` is the table that `docs/streams.md` publishes. A neutral parameter is accepted with the
+values that ask for nothing this service does otherwise; with any other value it is refused, so that
+no caller believes in a feature that is not there.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from starlette.datastructures import QueryParams
 
 from serving.problems import ApiProblem
-from serving.streaming.streams import StreamRequest
+from serving.streaming.request import StreamRequest
+from serving.streaming.sources import RAW_ENCODINGS
 
-HONOURED = (
-    "encoding",
-    "sample_rate",
-    "channels",
-    "interim_results",
-    "endpointing",
-    "model",
-    "language",
-    "speaker",
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One row of the table."""
+
+    name: str
+    kind: Literal["honoured", "neutral"]
+    values: tuple[str, ...] | str  # the neutral values, or what is honoured in words
+
+
+def _honoured(name: str, values: str) -> Parameter:
+    return Parameter(name=name, kind="honoured", values=values)
+
+
+def _neutral(name: str, *values: str) -> Parameter:
+    return Parameter(name=name, kind="neutral", values=values)
+
+
+PARAMETERS = (
+    _honoured("model", "the model's own name, NAME@VERSION, or an alias of the service"),
+    _honoured("language", "the model's language, with any region"),
+    _honoured("encoding", ", ".join(RAW_ENCODINGS)),
+    _honoured("sample_rate", "8000 to 192000"),
+    _honoured("channels", "1 to 8"),
+    _honoured("multichannel", "true, false"),
+    _honoured("interim_results", "true, false"),
+    _honoured("endpointing", "milliseconds from 10 to 10000; true, false"),
+    _honoured("utterance_end_ms", "milliseconds from 1000 to 5000; needs interim_results"),
+    _honoured("vad_events", "true, false"),
+    _honoured("speaker", "a pseudonym, for a warm start (our own extension)"),
+    _neutral("punctuate", "false"),
+    _neutral("smart_format", "false"),
+    _neutral("numerals", "false"),
+    _neutral("measurements", "false"),
+    _neutral("dictation", "false"),
+    _neutral("profanity_filter", "false"),
+    _neutral("filler_words", "false"),
+    _neutral("diarize", "false"),
+    _neutral("detect_entities", "false"),
+    _neutral("alternatives", "1"),
+    _neutral("version", "latest"),
+    _neutral("no_delay", "true", "false"),
+    _neutral("mip_opt_out", "true", "false"),
 )
-NEUTRAL = {
-    "punctuate": ("false",),
-    "smart_format": ("false",),
-    "numerals": ("false",),
-    "diarize": ("false",),
-    "multichannel": ("false",),
-    "profanity_filter": ("false",),
-    "filler_words": ("false",),
-    "dictation": ("false",),
-    "vad_events": ("false",),
-    "detect_entities": ("false",),
-    "alternatives": ("1",),
-    "version": ("latest",),
-    "no_delay": ("true", "false"),
-    "mip_opt_out": ("true", "false"),
-}
+REFUSED = (
+    "callback", "callback_method", "diarize_model", "diarize_version", "extra", "keyterm",
+    "keywords", "language_hint", "redact", "replace", "search", "tag", "tier", "vad_turnoff",
+)  # fmt: skip
+"""Parameters of Deepgram's that are refused with every value, as is any name that is not here."""
+
 DEFAULT_ENDPOINTING_MS = 800
+_BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 _RATES_HZ = (8_000, 192_000)
 _CHANNELS = (1, 8)
-_ENDPOINTING_MS = (40, 10_000)
+_ENDPOINTING_MS = (10, 10_000)
+_UTTERANCE_END_MS = (1_000, 5_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,18 +78,26 @@ class ListenQuery:
 
     model: str
     language: str
+    encoding: str
     sample_rate: int
     channels: int
+    multichannel: bool
     interim_results: bool
-    endpointing_ms: int | None  # None: utterances end only at pauses the server must make
+    endpointing_ms: int | None  # None: utterances end only where the server must end them
+    utterance_end_ms: int | None
+    vad_events: bool
 
     def stream_request(self, speaker: str | None) -> StreamRequest:
         """What the recogniser needs of it."""
         return StreamRequest(
+            encoding=self.encoding,
             rate_hz=self.sample_rate,
             channels=self.channels,
+            multichannel=self.multichannel,
             endpointing_ms=self.endpointing_ms,
+            utterance_end_ms=self.utterance_end_ms,
             interim=self.interim_results,
+            vad_events=self.vad_events,
             speaker=speaker,
         )
 
@@ -75,20 +105,25 @@ class ListenQuery:
 def parse_query(query: QueryParams) -> ListenQuery:
     """Check every parameter; `ApiProblem` names the first that cannot be honoured."""
     for name, value in query.multi_items():
-        if name in HONOURED:
-            if len(query.getlist(name)) > 1:
-                raise refused(name, "is given more than once")
-        elif value not in NEUTRAL.get(name, ()):
+        known = _BY_NAME.get(name)
+        if known is None or (known.kind == "neutral" and value not in known.values):
             raise refused(name, "with this value is not supported by this service")
-    if query.get("encoding", "linear16") != "linear16":
-        raise refused("encoding", "must be linear16")
+        if len(query.getlist(name)) > 1:
+            raise refused(name, "is given more than once")
+    encoding = query.get("encoding", "linear16")
+    if encoding not in RAW_ENCODINGS:
+        raise refused("encoding", f"must be one of {', '.join(RAW_ENCODINGS)}")
     return ListenQuery(
         model=query.get("model", ""),
         language=query.get("language", ""),
+        encoding=encoding,
         sample_rate=_integer(query, "sample_rate", 16_000, _RATES_HZ),
         channels=_integer(query, "channels", 1, _CHANNELS),
+        multichannel=_flag(query, "multichannel"),
         interim_results=_flag(query, "interim_results"),
         endpointing_ms=_endpointing(query),
+        utterance_end_ms=_utterance_end(query),
+        vad_events=_flag(query, "vad_events"),
     )
 
 
@@ -103,6 +138,15 @@ def _endpointing(query: QueryParams) -> int | None:
     if value in ("true", "false"):
         return DEFAULT_ENDPOINTING_MS if value == "true" else None
     return _integer(query, "endpointing", DEFAULT_ENDPOINTING_MS, _ENDPOINTING_MS)
+
+
+def _utterance_end(query: QueryParams) -> int | None:
+    if "utterance_end_ms" not in query:
+        return None
+    wait_ms = _integer(query, "utterance_end_ms", 0, _UTTERANCE_END_MS)
+    if not _flag(query, "interim_results"):
+        raise refused("utterance_end_ms", "needs interim_results=true")
+    return wait_ms
 
 
 def _flag(query: QueryParams, name: str) -> bool:

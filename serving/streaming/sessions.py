@@ -1,12 +1,13 @@
 """A live stream inside the service: bytes in, events out, the model shared with everybody."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from serving.engine.batcher import Batcher, Chunk
+from serving.engine.batcher import Answer, Batcher, Chunk
 from serving.metrics import ServiceMetrics, StageSeconds
-from serving.streaming.streams import LiveStream, StreamEvent
+from serving.streaming.streams import Event, LiveStream, Progress
 
 Work = Callable[..., Awaitable[Any]]
 
@@ -30,47 +31,51 @@ class StreamSession:
         self._work = work
         self._closed = closed
         self._deadline_s = deadline_s
-        self._feature_s = 0.0
 
-    async def accept(self, content: bytes) -> list[StreamEvent]:
-        """Take bytes; give the events of the chunks that they complete."""
-        began = time.perf_counter()
+    async def accept(self, content: bytes) -> AsyncIterator[Event]:
+        """Take bytes; give the events of the chunks that they complete, as they come."""
         before_s = self.live.duration_s
-        await self._work(self.live.feed, content)
-        self._feature_s += time.perf_counter() - began
+        progress = await self._work(self.live.hear, content)
         self._metrics.audio_seconds.labels("stream").inc(self.live.duration_s - before_s)
-        return await self._full_chunks()
+        async for event in self._run(progress):
+            yield event
 
-    async def conclude(self, *, last: bool) -> list[StreamEvent]:
+    async def conclude(self, *, last: bool) -> AsyncIterator[Event]:
         """Make everything heard so far final: at the client's ``Finalize`` or at the end."""
-        await self._work(self.live.flush, last=last)
-        events = await self._full_chunks()
-        if (chunk := self.live.tail()) is not None:
-            events += await self._run(chunk)
-        events.append(await self._work(self.live.conclude, from_finalize=not last))
-        return events
+        progress = await self._work(self.live.conclude, "close" if last else "finalize")
+        async for event in self._run(progress):
+            yield event
 
     def close(self) -> None:
         """Give the stream's place back. Safe whatever happened before."""
         self.live.release()
         self._closed(self)
 
-    async def _full_chunks(self) -> list[StreamEvent]:
-        events: list[StreamEvent] = []
-        while (chunk := self.live.take()) is not None:
-            events += await self._run(chunk)
-        return events
+    async def _run(self, progress: Progress) -> AsyncIterator[Event]:
+        while True:
+            for event in progress.events:
+                yield event
+            if not progress.chunks:
+                return
+            answers = await self._answers(progress.chunks)
+            began, features_s = time.perf_counter(), self.live.feature_s
+            self.live.feature_s = 0.0
+            progress = await self._work(self.live.absorb, [one.logp_TV for one in answers])
+            self._metrics.stages(
+                "stream",
+                StageSeconds(
+                    queue=max(one.queue_s for one in answers),
+                    features=features_s,
+                    model=sum(one.model_s for one in answers),
+                    decoding=max(0.0, time.perf_counter() - began - self.live.feature_s),
+                ),
+            )
 
-    async def _run(self, chunk: Chunk) -> list[StreamEvent]:
-        answer = await self._batcher.step(chunk, deadline_s=self._deadline_s)
-        began = time.perf_counter()
-        events: list[StreamEvent] = await self._work(self.live.absorb, answer.logp_TV)
-        seconds = StageSeconds(
-            queue=answer.queue_s,
-            features=self._feature_s,
-            model=answer.model_s,
-            decoding=time.perf_counter() - began,
-        )
-        self._feature_s = 0.0
-        self._metrics.stages("stream", seconds)
-        return events
+    async def _answers(self, chunks: list[Chunk]) -> list[Answer]:
+        """Of all channels' chunks; none is left at the model when one of them fails."""
+        steps = [self._batcher.step(chunk, deadline_s=self._deadline_s) for chunk in chunks]
+        answers = await asyncio.gather(*steps, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return [answer for answer in answers if isinstance(answer, Answer)]

@@ -1,213 +1,177 @@
 """One live stream: bytes in any cut become fixed model chunks, chunks become text.
 
-`LiveStream` holds no thread and no clock: ``feed`` takes bytes, ``take`` gives the next chunk for
-the model, ``absorb`` takes the model's answer and gives events. The service batches many streams'
-chunks between ``take`` and ``absorb``; `SyncStream` runs them at once for the command line.
+`LiveStream` holds no thread and no clock. ``hear`` takes bytes and ``absorb`` the model's answers;
+both give the events so far and the chunks that the model must answer next. The service batches many
+streams' chunks in between; `SyncStream` runs them at once for the command line.
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.endpoint import EndpointConfig, Endpointer
-from features.hypothesis import Hypothesis, StreamingDecoder
-from features.tokens import TokenTable
-from serving import assemble
 from serving.engine.batcher import Chunk
-from serving.engine.engine import MIN_FRAMES, Engine
-from serving.front.front_end import FrontEnd, StartState
 from serving.schema import Word
-from serving.streaming.pcm import PcmSource
+from serving.streaming.channel import ChannelStream
+from serving.streaming.events import Event as Event
+from serving.streaming.events import StreamEvent as StreamEvent
+from serving.streaming.request import StreamParts as StreamParts
+from serving.streaming.request import StreamRequest as StreamRequest
+from serving.streaming.segment import SegmentStart, first_start
+from serving.streaming.sources import RawSource, Source
 
 Floats = NDArray[np.float32]
-_NEVER_MS = 10**9
+Ending = Literal["finalize", "close"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamRequest:
-    """What a client says when it opens a stream."""
+class Progress:
+    """What a stream has to say, and the chunks whose answers it waits for."""
 
-    rate_hz: int = 16_000
-    channels: int = 1
-    endpointing_ms: int | None = 800  # silence after words that ends an utterance; None: never
-    interim: bool = True  # whether partial events are wanted
-    speaker: str | None = None  # pseudonym, for a warm start
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamEvent:
-    """What is known of one utterance: partial until ``is_final``."""
-
-    text: str
-    words: tuple[Word, ...]
-    confidence: float
-    start_s: float
-    end_s: float
-    is_final: bool = False
-    speech_final: bool = False  # the speaker paused
-    from_finalize: bool = False  # the client asked
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamParts:
-    """What a stream is made of; the recogniser puts it together."""
-
-    engine: Engine
-    start: StartState
-    new_decoder: Callable[[], StreamingDecoder]
-    table: TokenTable
+    events: list[Event]
+    chunks: list[Chunk]
 
 
 class LiveStream:
-    """State of one stream. One caller at a time; never two chunks at the model."""
+    """State of one stream. One caller at a time."""
 
-    def __init__(self, request: StreamRequest, parts: StreamParts) -> None:
+    def __init__(
+        self,
+        request: StreamRequest,
+        parts: StreamParts,
+        begins: Sequence[SegmentStart] | None = None,
+    ) -> None:
+        """``begins``: where a stream goes on that another process began, one per channel."""
         self.request = request
         self.parts = parts
-        self.row = parts.engine.slab.acquire()
-        config = parts.engine.bundle.config
-        self._hop_s = config.feature_spec.hop_ms / 1000
-        self._frame_s = config.frame_ms / 1000
-        self._source = PcmSource(rate_hz=request.rate_hz, channels=request.channels)
-        self._front_end = FrontEnd(config.feature_spec, parts.start)
-        self._pending_TF: Floats = np.empty((0, parts.engine.mel_bins), np.float32)
-        self._features_seen = 0  # frames the front end has given
-        self._epoch_s = 0.0  # where the encoder's caches were last empty
-        self._epoch_frames = 0  # encoder frames since then
-        self._decoder = parts.new_decoder()
-        self._endpointer = self._fresh_endpointer()
-        self._utterance_s = 0.0
+        self._begins = tuple(begins or [first_start(parts.start)] * request.rows)
+        self._source = source_of(request)
+        self._audio_from = min(begin.base for begin in self._begins)
+        self._samples = self._audio_from  # received, of each channel
+        self._channels: list[ChannelStream] = []  # made when the rate is known
+        self._asked: list[ChannelStream] = []  # whose chunks are at the model
+        self._ending: Ending | None = None
         self._ended = False
         self._sha = hashlib.sha256()
-        self.words: list[Word] = []  # of final utterances
+        self.bytes_heard = 0
+        self.feature_s = 0.0  # spent on samples and features, until the caller takes it
+        self.rows = _rows(parts, request.rows)
 
     @property
     def duration_s(self) -> float:
         """Seconds of audio received."""
-        return self._source.duration_s
+        return self._samples / self._source.rate_hz
 
     @property
     def audio_digest(self) -> str:
         """Of the bytes received."""
         return "sha256:" + self._sha.hexdigest()
 
-    def feed(self, content: bytes) -> None:
+    @property
+    def words(self) -> list[Word]:
+        """Of final utterances, in order of time."""
+        words = [word for channel in self._channels for word in channel.words]
+        return sorted(words, key=lambda word: word.start) if len(self._channels) > 1 else words
+
+    def hear(self, content: bytes) -> Progress:
         """Take bytes as the network cut them."""
+        began = time.perf_counter()
         self._sha.update(content)
-        self._hear(self._source.feed(content))
+        self.bytes_heard += len(content)
+        self._spread(self._source.feed(content))
+        self.feature_s += time.perf_counter() - began
+        return self._advance()
 
-    def take(self) -> Chunk | None:
-        """The next full model chunk, if the audio reaches that far."""
-        engine = self.parts.engine
-        if len(self._pending_TF) < engine.chunk_frames:
-            return None
-        x_TF = self._pending_TF[: engine.chunk_frames]
-        self._pending_TF = self._pending_TF[engine.advance_frames :]
-        return Chunk(row=self.row, x_TF=x_TF, valid=engine.chunk_frames)
-
-    def flush(self, *, last: bool) -> None:
-        """Let go of what resampler and front end hold back; follow with ``take`` and ``tail``."""
-        self._hear(self._source.finish() if last else self._source.drain())
-        if last and not self._ended:
+    def conclude(self, ending: Ending) -> Progress:
+        """Make everything heard so far final: at the client's ``Finalize`` or at the end."""
+        if ending == "close" and not self._ended:
             self._ended = True
-            self._append(self._front_end.finish())
+            self._spread(self._source.finish())
+        self._ending = ending
+        return self._advance()
 
-    def tail(self) -> Chunk | None:
-        """The last, partial chunk, once ``take`` has no more."""
-        valid = len(self._pending_TF)
-        if valid < MIN_FRAMES:  # less than one encoder frame is left
-            return None
-        x_TF = np.zeros((self.parts.engine.chunk_frames, self.parts.engine.mel_bins), np.float32)
-        x_TF[:valid] = self._pending_TF
-        self._pending_TF = self._pending_TF[:0]
-        return Chunk(row=self.row, x_TF=x_TF, valid=valid)
-
-    def absorb(self, logp_TV: Floats) -> list[StreamEvent]:
-        """Take the model's answer to a chunk; an utterance ends at its endpoint's very frame."""
-        events, done, before = [], 0, self._epoch_frames
-        for endpoint in self._endpointer.accept(logp_TV):
-            cut = endpoint.frame - before
-            self._advance(logp_TV[done:cut])
-            done = cut
-            paused = self._decoder.pause()
-            events.append(self._final(paused, speech_final=endpoint.rule == "trailing-silence"))
-        self._advance(logp_TV[done:])
-        if self.request.interim and done < len(logp_TV):
-            events.append(self._event(self._words(self._decoder.best())))
-        return events
-
-    def conclude(self, *, from_finalize: bool) -> StreamEvent:
-        """Make the open utterance final and forget the past: what follows decodes as if new.
-
-        The caches restart empty, so the text after this point depends only on the audio after it.
-        """
-        finished = self._decoder.finish()
-        self._decoder = self.parts.new_decoder()
-        event = self._final(finished, speech_final=True, from_finalize=from_finalize)
-        self._pending_TF = self._pending_TF[:0]
-        self.parts.engine.slab.reset(self.row)
-        self._epoch_s, self._epoch_frames = self._features_seen * self._hop_s, 0
-        self._utterance_s = self._epoch_s
-        self._endpointer = self._fresh_endpointer()
-        return event
+    def absorb(self, answers: Sequence[Floats]) -> Progress:
+        """Take the model's answers to the chunks of the last progress."""
+        events: list[Event] = []
+        for channel, logp_TV in zip(self._asked, answers, strict=True):
+            events += channel.absorb(logp_TV)
+        progress = self._advance()
+        return Progress(events=events + progress.events, chunks=progress.chunks)
 
     def release(self) -> None:
-        """Give the row of the slab back."""
-        self.parts.engine.slab.release(self.row)
+        """Give the rows of the slab back."""
+        rows, self.rows = self.rows, []
+        for row in rows:
+            self.parts.engine.slab.release(row)
 
-    @property
-    def _now_s(self) -> float:
-        return self._epoch_s + self._epoch_frames * self._frame_s
+    def _spread(self, samples_TC: Floats) -> None:
+        if not len(samples_TC):
+            return
+        self._samples += len(samples_TC)
+        if not self._channels:
+            self._channels = [self._channel(at) for at in range(len(self.rows))]
+        if not self.request.multichannel:
+            self._channels[0].hear(samples_TC.mean(axis=1, dtype=np.float32))
+            return
+        for at, channel in enumerate(self._channels):
+            channel.hear(samples_TC[:, at])
 
-    def _fresh_endpointer(self) -> Endpointer:
-        silence_ms = self.request.endpointing_ms
-        config = EndpointConfig(
-            trailing_silence_ms=_NEVER_MS if silence_ms is None else max(1, silence_ms)
-        )
-        frame_ms = self.parts.engine.bundle.config.frame_ms
-        return Endpointer(config, self.parts.table, frame_ms=frame_ms)
+    def _channel(self, at: int) -> ChannelStream:
+        return ChannelStream(
+            self.request, self.parts, self._begins[at], rate_hz=self._source.rate_hz,
+            row=self.rows[at], channel=at, audio_from=self._audio_from,
+        )  # fmt: skip
 
-    def _advance(self, logp_TV: Floats) -> None:
-        self._decoder.accept(logp_TV)
-        self._epoch_frames += len(logp_TV)
+    def _advance(self) -> Progress:
+        began = time.perf_counter()
+        chunks = self._ask(ChannelStream.take)
+        if not chunks and self._ending is not None:
+            for channel in self._channels:
+                channel.flush()
+            chunks = self._ask(ChannelStream.take) or self._ask(ChannelStream.tail)
+        self.feature_s += time.perf_counter() - began
+        events = [event for channel in self._channels for event in channel.pop()]
+        if not chunks and self._ending is not None:
+            events += self._conclusion(self._ending)
+            self._ending = None
+        return Progress(events=events, chunks=chunks)
 
-    def _hear(self, samples_T: Floats) -> None:
-        if len(samples_T):
-            self._append(self._front_end.accept(samples_T))
+    def _ask(self, chunk_of: Callable[[ChannelStream], Chunk | None]) -> list[Chunk]:
+        chunks = [(channel, chunk_of(channel)) for channel in self._channels]
+        self._asked = [channel for channel, chunk in chunks if chunk is not None]
+        return [chunk for _, chunk in chunks if chunk is not None]
 
-    def _append(self, x_TF: Floats) -> None:
-        self._features_seen += len(x_TF)
-        self._pending_TF = np.concatenate([self._pending_TF, x_TF])
+    def _conclusion(self, ending: Ending) -> list[Event]:
+        if not self._channels:  # nothing was heard yet
+            self._channels = [self._channel(at) for at in range(len(self.rows))]
+        return [
+            event
+            for channel in self._channels
+            for event in channel.conclude(from_finalize=ending == "finalize")
+        ]
 
-    def _words(self, hypothesis: Hypothesis) -> tuple[Word, ...]:
-        words = assemble.timed_words(hypothesis, offset_s=self._utterance_s, frame_s=self._frame_s)
-        return tuple(words)
 
-    def _event(self, words: tuple[Word, ...]) -> StreamEvent:
-        return StreamEvent(
-            text=assemble.joined(words),
-            words=words,
-            confidence=assemble.mean_confidence(words),
-            start_s=self._utterance_s,
-            end_s=max(self._now_s, self._utterance_s),
-        )
+def source_of(request: StreamRequest) -> Source:
+    """The decoder of the stream's bytes."""
+    assert request.encoding is not None
+    return RawSource(request.encoding, rate_hz=request.rate_hz, channels=request.channels)
 
-    def _final(
-        self, hypothesis: Hypothesis, *, speech_final: bool = False, from_finalize: bool = False
-    ) -> StreamEvent:
-        words = self._words(hypothesis)
-        event = replace(
-            self._event(words),
-            is_final=True,
-            speech_final=speech_final,
-            from_finalize=from_finalize,
-        )
-        self.words.extend(words)
-        self._utterance_s = self._now_s
-        return event
+
+def _rows(parts: StreamParts, count: int) -> list[int]:
+    """So many rows of the slab, or none."""
+    slab, rows = parts.engine.slab, list[int]()
+    try:
+        for _ in range(count):
+            rows.append(slab.acquire())
+    except BaseException:
+        for row in rows:
+            slab.release(row)
+        raise
+    return rows
 
 
 class SyncStream:
@@ -217,26 +181,18 @@ class SyncStream:
         self.live = live
 
     def accept(self, content: bytes) -> list[StreamEvent]:
-        """Take bytes; give the events of the chunks that they complete."""
-        self.live.feed(content)
-        return self._full_chunks()
+        """Take bytes; give the results of the chunks that they complete."""
+        return self._run(self.live.hear(content))
 
     def finalize(self) -> list[StreamEvent]:
-        """End the stream: the last events, the final one at the end."""
-        self.live.flush(last=True)
-        events = self._full_chunks()
-        if (chunk := self.live.tail()) is not None:
-            events += self._run(chunk)
-        events.append(self.live.conclude(from_finalize=False))
+        """End the stream: the last results, the final one at the end."""
+        events = self._run(self.live.conclude("close"))
         self.live.release()
         return events
 
-    def _full_chunks(self) -> list[StreamEvent]:
-        events: list[StreamEvent] = []
-        while (chunk := self.live.take()) is not None:
-            events += self._run(chunk)
-        return events
-
-    def _run(self, chunk: Chunk) -> list[StreamEvent]:
-        (logp_TV,) = self.live.parts.engine.step([chunk])
-        return self.live.absorb(logp_TV)
+    def _run(self, progress: Progress) -> list[StreamEvent]:
+        events = list(progress.events)
+        while progress.chunks:
+            progress = self.live.absorb(self.live.parts.engine.step(progress.chunks))
+            events += progress.events
+        return [event for event in events if isinstance(event, StreamEvent)]

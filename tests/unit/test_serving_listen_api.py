@@ -1,8 +1,10 @@
 """The WebSocket side: Deepgram's messages, refusals before the upgrade, bounded sessions."""
 
 import json
+import logging
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,23 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
+from serving import logs
+from serving.api import listen_messages as wire
+from serving.api.listen_query import PARAMETERS, REFUSED
+from serving.problems import deadline_passed
 from serving.recognizer import AudioRequest
 from serving.runtime import Runtime
 from tests.support_bundle import babble, hush, make_bundle
-from tests.support_service import pcm16, running, wav
+from tests.support_live import served
+from tests.support_service import encoded, pcm16, running, wav
 
 SPEECH = np.concatenate([babble(3.0), hush(1.5), babble(1.6, seed=5)])
 LISTEN = "/v1/listen?encoding=linear16&sample_rate=16000"
 CLOSE = json.dumps({"type": "CloseStream"})
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "streams.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +121,103 @@ def test_finalize_answers_at_once_and_the_stream_goes_on(client: TestClient) -> 
     assert "".join(transcripts(messages))
 
 
+def kinds(messages: list[dict[str, Any]]) -> list[str]:
+    return [message["type"] for message in messages]
+
+
+def test_a_voice_and_the_end_of_an_utterance_are_told(client: TestClient) -> None:
+    sound = np.concatenate([hush(1.0), babble(2.0), hush(2.5), babble(1.5, seed=5)])
+    query = "&interim_results=true&vad_events=true&utterance_end_ms=1200&endpointing=300"
+    messages = talk(client, pcm16(sound).tobytes(), 3_200, query)
+    starts = [m["timestamp"] for m in messages if m["type"] == "SpeechStarted"]
+    assert len(starts) == 2 and 0.9 < starts[0] < 1.7 and 5.4 < starts[1] < 6.2
+    (end,) = [m for m in messages if m["type"] == "UtteranceEnd"]
+    spoken = next(m for m in messages if m.get("speech_final"))
+    words = spoken["channel"]["alternatives"][0]["words"]
+    assert end["last_word_end"] == words[-1]["end"] and end["channel"] == [0, 1]
+    order = kinds(messages)
+    at = order.index("UtteranceEnd")
+    assert messages.index(spoken) < at and order.index("SpeechStarted") < messages.index(spoken)
+    quiet = kinds(talk(client, pcm16(sound).tobytes(), 3_200, "&endpointing=300"))
+    assert "SpeechStarted" not in quiet and "UtteranceEnd" not in quiet
+
+
+def test_channels_are_mixed_or_each_its_own(client: TestClient) -> None:
+    left, right = pcm16(babble(2.4)), pcm16(np.concatenate([hush(0.8), babble(1.6, seed=5)]))
+    both = np.stack([left, right], axis=1).tobytes()
+    apart = talk(client, both, 3_333, "&channels=2&multichannel=true")
+    for channel, alone in enumerate((left, right)):
+        own = [m for m in apart if m["type"] == "Results" and m["channel_index"] == [channel, 2]]
+        assert transcripts(own) == transcripts(talk(client, alone.tobytes(), 6_400))
+    assert apart[-1]["channels"] == 2 and apart[-1]["duration"] == 2.4
+    mixed = talk(client, both, 3_333, "&channels=2")
+    assert {tuple(m["channel_index"]) for m in mixed[:-1]} == {(0, 1)}
+
+
+def test_telephone_audio_is_heard(client: TestClient) -> None:
+    sound = babble(2.5, rate_hz=8_000)
+    query = "/v1/listen?sample_rate=8000&encoding="
+    texts = []
+    for encoding in ("linear16", "mulaw", "alaw"):
+        with client.websocket_connect(query + encoding) as socket:
+            socket.send_bytes(encoded(sound, encoding))
+            socket.send_text(CLOSE)
+            messages, _ = until_closed(socket)
+        assert messages[-1]["duration"] == 2.5
+        texts.append(" ".join(transcripts(messages)))
+    assert all(texts)
+
+
+def test_a_running_stream_cannot_be_configured_and_goes_on(client: TestClient) -> None:
+    with client.websocket_connect(LISTEN) as socket:
+        socket.send_text(json.dumps({"type": "Configure", "keyterms": ["latte"]}))
+        answer = socket.receive_json()
+        assert answer["type"] == "ConfigureFailure"
+        assert answer["code"] == "CONFIGURE_KEYTERMS_NOT_SUPPORTED"
+        socket.send_bytes(pcm16(babble(1.0)).tobytes())
+        socket.send_text(CLOSE)
+        messages, code = until_closed(socket)
+    assert code == 1000 and "".join(transcripts(messages))
+
+
+def test_the_published_table_is_the_codes() -> None:
+    rows = re.findall(r"^\| (`[^|]+) \| (honoured|neutral|refused) \| ([^|]*)\|$", PAGE, re.M)
+    published = [
+        (name, kind, values.strip())
+        for names, kind, values in rows
+        for name in re.findall("`([^`]+)`", names)
+    ]
+    assert published == [
+        *(
+            (
+                row.name,
+                row.kind,
+                row.values if isinstance(row.values, str) else ", ".join(row.values),
+            )
+            for row in PARAMETERS
+        ),
+        *((name, "refused", "") for name in REFUSED),
+    ]
+
+
+def test_every_reason_that_a_stream_ends_for_is_published() -> None:
+    endings = [wire.SESSION_LIMIT, wire.BAD_TEXT, wire.TOO_BIG, wire.DRAINED, wire.SLOW]
+    assert all(f"| {ending.code} | {ending.reason} |" in PAGE for ending in endings)
+    assert "NET-0001" in wire.idle(12).reason and "NET-0001" in PAGE
+    assert "DATA-0000" in wire.undecodable("x").reason and "DATA-0000" in PAGE
+    late = wire.failed(deadline_passed(1.0)).reason
+    assert late.startswith("NET-0000: ") and "NET-0000" in PAGE
+
+
 @pytest.mark.parametrize(
     ("query", "named"),
     [
-        ("encoding=opus", "encoding"),
+        *((f"{name}=true", name) for name in REFUSED),
+        ("utterance_end_ms=999&interim_results=true", "utterance_end_ms"),
+        ("utterance_end_ms=1000", "utterance_end_ms"),
+        ("vad_events=1", "vad_events"),
+        ("endpointing=9", "endpointing"),
+        ("encoding=amr-nb", "encoding"),
         ("sample_rate=7", "sample_rate"),
         ("sample_rate=abc", "sample_rate"),
         ("channels=9", "channels"),
@@ -171,11 +274,7 @@ def test_streams_are_bounded_and_places_come_back(service: tuple[TestClient, Run
         two.send_bytes(pcm16(babble(1.0)).tobytes())
         for socket in (one, two, three):
             socket.close()
-    for _ in range(200):
-        if slab.in_use == 0:
-            break
-        time.sleep(0.02)
-    assert slab.in_use == 0
+    wait_until(lambda: slab.in_use == 0)
     assert not slab.attn_LBTD.any()
 
 
@@ -262,3 +361,40 @@ def test_draining_makes_live_streams_final_and_refuses_new_ones(tmp_path: Path) 
         files = {"file": ("a.wav", wav(babble(0.5)))}
         refused = client.post("/v1/audio/transcriptions", data={"model": "tiny"}, files=files)
         assert refused.status_code == 503
+
+
+def test_nothing_of_a_broken_frame_reaches_the_log(tmp_path: Path) -> None:
+    """uvicorn itself meets text that is no UTF-8, and would print a traceback with its bytes."""
+    logs.configure()
+    kept: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            kept.append(self.format(record))
+
+    handler = Keep()
+    foreign = [logging.getLogger(name) for name in logs.FOREIGN_LOGGER_NAMES]
+    for logger in foreign:
+        logger.addHandler(handler)
+    try:
+        with served(make_bundle(tmp_path / "tiny")) as (url, runtime):
+            place = "ws" + url.removeprefix("http") + LISTEN + "&speaker=canary-7"
+            with connect(place) as live:
+                live.send(b"\xffcanary phrase", text=True)
+                with pytest.raises(ConnectionClosed):
+                    live.recv(timeout=20)
+            wait_until(lambda: runtime.recognizer.engine.slab.in_use == 0)
+    finally:
+        for logger in foreign:
+            logger.removeHandler(handler)
+    said = "\n".join(kept)
+    assert "Invalid UTF-8" in said and "UnicodeDecodeError" in said
+    assert "Traceback" not in said and "canary" not in said and "0xff" not in said
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if holds():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never came true")

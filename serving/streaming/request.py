@@ -1,0 +1,39 @@
+"""What a live stream is asked for and what it is made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from features.hypothesis import StreamingDecoder
+from features.tokens import TokenTable
+from serving.engine.engine import Engine
+from serving.front.front_end import StartState
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamRequest:
+    """What a client says when it opens a stream."""
+
+    encoding: str | None = "linear16"  # None: a container that names its own
+    rate_hz: int = 16_000
+    channels: int = 1
+    multichannel: bool = False  # every channel is a speaker of its own; otherwise they are mixed
+    endpointing_ms: int | None = 800  # silence after words that ends an utterance; None: never
+    utterance_end_ms: int | None = None  # without a word, then the client is told
+    interim: bool = True  # whether partial events are wanted
+    vad_events: bool = False  # whether the start of a voice is told
+    speaker: str | None = None  # pseudonym, for a warm start
+
+    @property
+    def rows(self) -> int:
+        """Places of the model that the stream takes."""
+        return self.channels if self.multichannel else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamParts:
+    """What a stream is made of; the recogniser puts it together."""
+
+    engine: Engine
+    start: StartState
+    new_decoder: Callable[[], StreamingDecoder]
+    table: TokenTable
