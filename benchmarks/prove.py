@@ -35,6 +35,7 @@ PROOFS = (
     Proof(name="cold", what="start-up times, bento sizes, the demo", short=True),
     Proof(name="change", what="what a change costs", short=False),
     Proof(name="soak", what="kill storms and abrupt disconnects", short=False),
+    Proof(name="jobs_kill", what="jobs under SIGKILL at every commit point", short=False),
     Proof(name="barista", what="real human speech, unseen speakers", short=False),
 )
 _OUTCOMES = {MET: "met", MISSED: "MISSED", NOT_RUN: "not run"}

@@ -8,9 +8,12 @@ TRANSCRIPT_SCHEMA_VERSION: Literal[1] = 1
 
 
 class _Frozen(BaseModel):
-    """A value that crosses a trust border: no unknown field, no change after it is made."""
+    """A value that crosses a trust border, never changed after it is made.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    What a later release adds is passed over, so that this release's clients read it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Word(_Frozen):
