@@ -16,6 +16,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks._report import Page, holds, parser
 from serving.jobs.failpoints import NAMES
@@ -27,6 +28,7 @@ from tests.support_jobs import (
     check_books,
     drained_in_the_middle,
     hosting,
+    swept_in_the_middle,
     workload,
 )
 from tests.support_receiver import Receiver, receiving
@@ -45,6 +47,10 @@ def main(argv: Sequence[str] = ()) -> int:
         folder = Path(name)
         bundle_dir = make_bundle(folder / "tiny")
         _part(page, "every failpoint", folder / "points", bundle_dir, _every_failpoint)
+        _part(
+            page, "the sweep, with a second to live", folder / "sweep", bundle_dir, _every_sweep,
+            variables={"AURICLE_JOB_TTL_S": "1"},
+        )  # fmt: skip
         if given.random:
             _part(
                 page, "random moments", folder / "random", bundle_dir,
@@ -68,11 +74,11 @@ def _part(
     folder: Path,
     bundle_dir: Path,
     part: Part,
-    command: Callable[[int], Sequence[str]] | None = None,
+    **host_choices: Any,
 ) -> None:
     folder.mkdir(parents=True)
     with receiving() as receiver:
-        host = Host(folder, bundle_dir, receiver, **({"command": command} if command else {}))
+        host = Host(folder, bundle_dir, receiver, **host_choices)
         with hosting(host):
             customer = Customer(host)
             customer.register(receiver)
@@ -104,15 +110,13 @@ def _part(
 
 
 def _every_failpoint(customer: Customer, receiver: Receiver) -> int:
-    for name in NAMES:
+    names = [name for name in NAMES if not name.endswith("_sweep")]
+    for name in names:
         token, host = customer.host.armed / name, customer.host
         token.touch()
         starts = host.starts
         if name.endswith("_release"):
             drained_in_the_middle(customer, name)
-        elif name.endswith("_sweep"):
-            host.stop()  # the next start sweeps first
-            starts += 1
         elif name.endswith("_endpoint"):
             customer.register(receiver)
         workload(customer, receiver, name, long=name.endswith("_heartbeat"))
@@ -120,7 +124,14 @@ def _every_failpoint(customer: Customer, receiver: Receiver) -> int:
         assert host.starts == starts + 1, f"{name}: {host.starts - starts} starts, not one"
         check_books(customer, receiver)
         print(f"{name}: killed there, nothing lost", flush=True)
-    return len(NAMES)
+    return len(names)
+
+
+def _every_sweep(customer: Customer, receiver: Receiver) -> int:
+    for name in ("before_sweep", "after_sweep"):
+        swept_in_the_middle(customer, receiver, name)
+        print(f"{name}: killed there, everything went", flush=True)
+    return 2
 
 
 def _at_random(

@@ -14,7 +14,7 @@ from serving.jobs import failpoints
 from serving.jobs.blobs import BlobStore
 from serving.jobs.changes import NEW_WEBHOOK, NEW_WORK, Changes
 from serving.jobs.database import SqliteDatabase, StoreUnavailable
-from serving.jobs.store import JobStore, StoreRules
+from serving.jobs.store import SWEEP_ROWS, JobStore, StoreRules
 from serving.jobs.worker import JobWorker
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
@@ -116,8 +116,12 @@ class JobService:
 
     def tidy(self) -> None:
         """Let go of what is past its time, and of what a crash left behind. Blocking."""
-        for blob in self.store.sweep():
-            self.blobs.remove(blob)
+        swept = SWEEP_ROWS
+        while swept == SWEEP_ROWS:
+            names = self.store.sweep()
+            swept = len(names)
+            for blob in names:
+                self.blobs.remove(blob)
         self.blobs.remove_orphans(self.store.blobs_in_use)
 
     async def _keep_tidy(self) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,7 @@ class Host:
         bundle_dir: Path,
         receiver: Receiver,
         command: Callable[[int], Sequence[str]] = quick_host,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.armed = folder / "armed"
         self.armed.mkdir(parents=True, exist_ok=True)
@@ -63,6 +64,7 @@ class Host:
             "AURICLE_FAILPOINTS": str(self.armed),
             "AURICLE_DRAIN_S": "0.05",
             "PYTHONPATH": str(ROOT),
+            **(variables or {}),
         }
         self._environment = serve_environment(
             base, bundle_dir=bundle_dir, bentoml_home=folder / "home", jobs_dir=self.store
@@ -211,6 +213,21 @@ def drained_in_the_middle(customer: Customer, name: str) -> None:
     process = customer.host._process
     assert process is not None
     process.wait(60)
+
+
+def swept_in_the_middle(customer: Customer, receiver: Receiver, name: str) -> None:
+    """With a time to live of a second: killed at the sweep, what is past its time still goes."""
+    job_id = customer.submit(f"{name}-1")
+    customer.until(lambda: customer.settled(receiver))
+    expires_at = customer.job(job_id)["expires_at"]
+    customer.until(lambda: time.time() > expires_at + 1)
+    (customer.host.armed / name).touch()
+    customer.host.stop()  # the next start sweeps
+    customer.until(lambda: customer.host.begin() or not (customer.host.armed / name).exists())
+    customer.until(lambda: customer.ask("GET", f"/v1/jobs/{job_id}/result").status_code != 200)
+    for message in customer.ask("GET", "/v1/webhooks/messages").json()["data"]:
+        assert message["job"] != job_id, "an expired job's message is kept"
+    del customer.promised[f"{name}-1"]
 
 
 def check_books(customer: Customer, receiver: Receiver) -> int:

@@ -161,18 +161,22 @@ def _answer(call: _Call, session: Session) -> None:
 def _commit_together(connection: sqlite3.Connection, writes: list[_Call]) -> None:
     session = SqliteSession(connection)
     kept: list[tuple[_Call, Any]] = []
+    changed: list[str] = []  # commits that change something: to look for work is none
     try:
         connection.execute("BEGIN IMMEDIATE")
         for write in writes:
             connection.execute("SAVEPOINT one")
+            before = connection.total_changes
             try:
                 kept.append((write, write.call(session)))
             except Exception as error:  # this caller's alone
                 connection.execute("ROLLBACK TO one")
                 write.answer.set_exception(error)
+            else:
+                changed += [write.name] if connection.total_changes > before else []
             connection.execute("RELEASE one")
-        for write, _ in kept:
-            failpoint(f"before_{write.name}")
+        for name in changed:
+            failpoint(f"before_{name}")
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         if connection.in_transaction:
@@ -182,9 +186,9 @@ def _commit_together(connection: sqlite3.Connection, writes: list[_Call]) -> Non
             if not write.answer.done():
                 write.answer.set_exception(failed)
         return
-    for write, _ in kept:
-        failpoint(f"after_{write.name}")
-    if any(write.name in _CHECKPOINTED for write, _ in kept):
+    for name in changed:
+        failpoint(f"after_{name}")
+    if not _CHECKPOINTED.isdisjoint(changed):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # busy readers only delay it
     for write, value in kept:
         write.answer.set_result(value)

@@ -35,6 +35,7 @@ _TABLES = (
         due_s DOUBLE PRECISION NOT NULL, last_status INTEGER, last_error TEXT,
         created_s DOUBLE PRECISION NOT NULL, settled_s DOUBLE PRECISION)""",
     "CREATE INDEX IF NOT EXISTS outbox_due ON outbox (due_s) WHERE state = 'pending'",
+    "CREATE INDEX IF NOT EXISTS outbox_of_tenant ON outbox (tenant, created_s)",
     "CREATE INDEX IF NOT EXISTS outbox_of_job ON outbox (job_id)",
 )
 

@@ -28,7 +28,7 @@ from serving.jobs.records import (
 )
 
 _OPEN = "state IN ('queued', 'running')"
-_SWEEP_ROWS = 500
+SWEEP_ROWS = 500
 _LOST = {
     "message": "The service stopped each time while it worked on this job.",
     "type": "server_error",
@@ -159,7 +159,10 @@ class JobStore:
         return self._database.write("erase", write)
 
     def sweep(self) -> list[str]:
-        """Let go of what is past its time; names of blobs that nobody needs any more."""
+        """Let go of what is past its time; a blob's name (or none) for each of these jobs.
+
+        At most `SWEEP_ROWS` at once, so that others get their turn at the database.
+        """
         return self._database.write("sweep", self._sweep)
 
     def blobs_in_use(self) -> set[str]:
@@ -278,7 +281,7 @@ class JobStore:
         rows = session.rows(
             "SELECT id, blob, state FROM jobs WHERE expires_s <= ? AND state <> 'running' LIMIT ?",
             now_s,
-            _SWEEP_ROWS,
+            SWEEP_ROWS,
         )
         for row in rows:
             if row["state"] == "queued":  # nobody came for it: its webhook says so
@@ -296,7 +299,7 @@ class JobStore:
                 now_s + self.rules.ttl_s,
                 row["id"],
             )
-        return [row["blob"] for row in rows if row["blob"]]
+        return [row["blob"] for row in rows]
 
 
 def _reserve_webhook(session: Session, draft: JobDraft, now_s: float) -> None:
