@@ -21,6 +21,7 @@ from serving.loading import load_runtime
 from serving.metrics import ServiceMetrics
 from serving.runtime import Runtime
 from serving.settings import ServeSettings
+from serving.tenants.desk import open_desk
 
 
 def pcm16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
@@ -44,6 +45,21 @@ def encoded(samples_T: NDArray[np.float32], encoding: str) -> bytes:
     return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
 
 
+def opus(kind: str, samples_T: NDArray[np.float32], *, layout: str = "mono") -> bytes:
+    """Opus by FFmpeg's encoder, in FFmpeg's container, written as a live recorder writes it."""
+    sink = io.BytesIO()
+    options = {"page_duration": "200000"} if kind == "ogg" else {"live": "1"}
+    with av.open(sink, "w", format=kind, options=options) as container:
+        stream = container.add_stream("libopus", rate=48_000, layout=layout)
+        resampler = av.AudioResampler(format="s16", layout=layout, rate=48_000)
+        frame = av.AudioFrame.from_ndarray(pcm16(samples_T)[None], format="s16", layout="mono")
+        frame.sample_rate = 16_000
+        for ready in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(ready))
+        container.mux(stream.encode(None))
+    return sink.getvalue()
+
+
 @contextmanager
 def running(bundle_dir: Path, **choices: Any) -> Iterator[tuple[TestClient, Runtime]]:
     """A client of the application, and the runtime behind it."""
@@ -57,11 +73,13 @@ def running(bundle_dir: Path, **choices: Any) -> Iterator[tuple[TestClient, Runt
         await runtime.start()
         if jobs is not None:
             await jobs.start()
-        application.attach(runtime, jobs)
+        desk = open_desk(runtime.settings.protection)
+        application.attach(runtime, jobs, desk)
         yield
         if jobs is not None:
             await jobs.close()
         await runtime.close()
+        desk.close()
 
     outer = Starlette(routes=[Mount("/", app=application)], lifespan=lifespan)
     with TestClient(outer) as client:

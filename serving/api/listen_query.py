@@ -11,7 +11,7 @@ from typing import Literal
 from starlette.datastructures import QueryParams
 
 from serving.problems import ApiProblem
-from serving.streaming.request import StreamRequest
+from serving.streaming.request import OGG_OPUS, StreamRequest
 from serving.streaming.sources import RAW_ENCODINGS
 
 
@@ -32,10 +32,11 @@ def _neutral(name: str, *values: str) -> Parameter:
     return Parameter(name=name, kind="neutral", values=values)
 
 
+_ENCODINGS = (*RAW_ENCODINGS, "opus", OGG_OPUS)  # the last two are both Opus in Ogg
 PARAMETERS = (
     _honoured("model", "the model's own name, NAME@VERSION, or an alias of the service"),
     _honoured("language", "the model's language, with any region"),
-    _honoured("encoding", ", ".join(RAW_ENCODINGS)),
+    _honoured("encoding", f"{', '.join(_ENCODINGS)}; absent: Ogg or WebM with Opus, or WAV"),
     _honoured("sample_rate", "8000 to 192000"),
     _honoured("channels", "1 to 8"),
     _honoured("multichannel", "true, false"),
@@ -78,7 +79,7 @@ class ListenQuery:
 
     model: str
     language: str
-    encoding: str
+    encoding: str | None  # None: a container that names its own
     sample_rate: int
     channels: int
     multichannel: bool
@@ -110,13 +111,10 @@ def parse_query(query: QueryParams) -> ListenQuery:
             raise refused(name, "with this value is not supported by this service")
         if len(query.getlist(name)) > 1:
             raise refused(name, "is given more than once")
-    encoding = query.get("encoding", "linear16")
-    if encoding not in RAW_ENCODINGS:
-        raise refused("encoding", f"must be one of {', '.join(RAW_ENCODINGS)}")
     return ListenQuery(
         model=query.get("model", ""),
         language=query.get("language", ""),
-        encoding=encoding,
+        encoding=_encoding(query),
         sample_rate=_integer(query, "sample_rate", 16_000, _RATES_HZ),
         channels=_integer(query, "channels", 1, _CHANNELS),
         multichannel=_flag(query, "multichannel"),
@@ -125,6 +123,15 @@ def parse_query(query: QueryParams) -> ListenQuery:
         utterance_end_ms=_utterance_end(query),
         vad_events=_flag(query, "vad_events"),
     )
+
+
+def _encoding(query: QueryParams) -> str | None:
+    """A container says itself what it holds; a bare rate is taken for the commonest raw audio."""
+    if "encoding" not in query:
+        return "linear16" if "sample_rate" in query else None
+    if query["encoding"] not in _ENCODINGS:
+        raise refused("encoding", f"must be one of {', '.join(_ENCODINGS)}")
+    return query["encoding"] if query["encoding"] in RAW_ENCODINGS else OGG_OPUS
 
 
 def refused(name: str, why: str) -> ApiProblem:

@@ -8,6 +8,8 @@ from features.tokens import TokenTable
 from serving.engine.engine import Engine
 from serving.front.front_end import StartState
 
+OGG_OPUS = "ogg-opus"
+
 
 @dataclass(frozen=True, kw_only=True)
 class StreamRequest:

@@ -36,7 +36,7 @@ class StreamSession:
         """Take bytes; give the events of the chunks that they complete, as they come."""
         before_s = self.live.duration_s
         progress = await self._work(self.live.hear, content)
-        self._metrics.audio_seconds.labels("stream").inc(self.live.duration_s - before_s)
+        self._metrics.heard("stream", self.live.duration_s - before_s)
         async for event in self._run(progress):
             yield event
 

@@ -14,11 +14,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from data.audio_errors import UndecodableAudio
 from serving.engine.batcher import Chunk
 from serving.schema import Word
 from serving.streaming.channel import ChannelStream
+from serving.streaming.containers import ContainerSource
 from serving.streaming.events import Event as Event
 from serving.streaming.events import StreamEvent as StreamEvent
+from serving.streaming.ogg import OggOpusSource
+from serving.streaming.request import OGG_OPUS
 from serving.streaming.request import StreamParts as StreamParts
 from serving.streaming.request import StreamRequest as StreamRequest
 from serving.streaming.segment import SegmentStart, first_start
@@ -117,6 +121,10 @@ class LiveStream:
         if not self.request.multichannel:
             self._channels[0].hear(samples_TC.mean(axis=1, dtype=np.float32))
             return
+        if samples_TC.shape[1] != len(self._channels):
+            raise UndecodableAudio(
+                f"the audio has {samples_TC.shape[1]} channels, the request {len(self._channels)}"
+            )
         for at, channel in enumerate(self._channels):
             channel.hear(samples_TC[:, at])
 
@@ -157,7 +165,10 @@ class LiveStream:
 
 def source_of(request: StreamRequest) -> Source:
     """The decoder of the stream's bytes."""
-    assert request.encoding is not None
+    if request.encoding is None:
+        return ContainerSource()
+    if request.encoding == OGG_OPUS:
+        return OggOpusSource()
     return RawSource(request.encoding, rate_hz=request.rate_hz, channels=request.channels)
 
 

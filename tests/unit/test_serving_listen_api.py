@@ -23,7 +23,7 @@ from serving.recognizer import AudioRequest
 from serving.runtime import Runtime
 from tests.support_bundle import babble, hush, make_bundle
 from tests.support_live import served
-from tests.support_service import encoded, pcm16, running, wav
+from tests.support_service import encoded, opus, pcm16, running, wav
 
 SPEECH = np.concatenate([babble(3.0), hush(1.5), babble(1.6, seed=5)])
 LISTEN = "/v1/listen?encoding=linear16&sample_rate=16000"
@@ -218,6 +218,7 @@ def test_every_reason_that_a_stream_ends_for_is_published() -> None:
         ("vad_events=1", "vad_events"),
         ("endpointing=9", "endpointing"),
         ("encoding=amr-nb", "encoding"),
+        ("encoding=linear32", "encoding"),
         ("sample_rate=7", "sample_rate"),
         ("sample_rate=abc", "sample_rate"),
         ("channels=9", "channels"),
@@ -398,3 +399,26 @@ def wait_until(holds: Callable[[], bool]) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("it never came true")
+
+
+def test_opus_from_a_recorder_is_heard_without_being_named(client: TestClient) -> None:
+    sound = babble(2.5)
+    for kind, query in (("ogg", "?"), ("webm", "?"), ("ogg", "?encoding=opus&")):
+        content = opus(kind, sound)
+        said = []
+        for size in (333, len(content)):
+            with client.websocket_connect(f"/v1/listen{query}interim_results=true") as socket:
+                for at in range(0, len(content), size):
+                    socket.send_bytes(content[at : at + size])
+                socket.send_text(CLOSE)
+                messages, code = until_closed(socket)
+            assert code == 1000 and abs(messages[-1]["duration"] - 2.5) < 0.03
+            said.append([message.get("channel") for message in messages])
+        assert said[0] == said[1] and "".join(transcripts(messages))
+
+
+def test_bytes_that_are_no_audio_end_the_stream_with_deepgrams_code(client: TestClient) -> None:
+    with client.websocket_connect("/v1/listen") as socket:
+        socket.send_bytes(b"%PDF-1.7 and more")
+        messages, code = until_closed(socket)
+    assert code == 1008 and kinds(messages) == ["Results", "Metadata"]
