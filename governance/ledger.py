@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,6 +59,15 @@ class VerifyReport:
     reason: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """An event before it has a place."""
+
+    kind: str
+    body: dict[str, Any]
+    actor: str
+
+
 class Ledger:
     """Events in SQLite (WAL, every commit on disk), checkpoints in a JSON-lines file."""
 
@@ -78,30 +87,41 @@ class Ledger:
 
     def append(self, kind: str, body: dict[str, Any], *, actor: str) -> Event:
         """Commit one event; it is on disk when this returns. Safe from several processes."""
-        if not kind or not actor:
-            raise ConfigError("an event names its kind and its actor", item="ledger")
-        text = canonical_json(plain(body, where=kind))
+        return self.append_all([Draft(kind=kind, body=body, actor=actor)])[-1]
+
+    def append_all(self, drafts: Sequence[Draft]) -> list[Event]:
+        """Commit events together, in order, at the price of one: all of them or none."""
+        for draft in drafts:
+            if not draft.kind or not draft.actor:
+                raise ConfigError("an event names its kind and its actor", item="ledger")
+        texts = [canonical_json(plain(draft.body, where=draft.kind)) for draft in drafts]
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        stored: list[StoredEvent] = []
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             for statement in _SCHEMA:
                 connection.execute(statement)
-            last_seq, prev = _head(connection)
+            seq, prev = _head(connection)
             # a lost key is refused here: a new one could not vouch for what the old one signed
-            signing_key(self._key_dir, create=last_seq == 0 and not self._newest.exists())
+            signing_key(self._key_dir, create=seq == 0 and not self._newest.exists())
             self._refuse_if_cut(connection)
-            fields = {"at": self._clock(), "actor": actor, "kind": kind, "body": text, "prev": prev}
-            draft = StoredEvent(seq=last_seq + 1, **fields, hash="")
-            stored = StoredEvent(seq=draft.seq, **fields, hash=draft.expected_hash())
-            connection.execute(
-                "INSERT INTO events (seq, at, actor, kind, body, prev, hash) VALUES "
-                "(:seq, :at, :actor, :kind, :body, :prev, :hash)",
-                asdict(stored),
-            )
+            for draft, text in zip(drafts, texts, strict=True):
+                fields = {"at": self._clock(), "actor": draft.actor, "kind": draft.kind}
+                fields |= {"body": text, "prev": prev}
+                seq += 1
+                bare = StoredEvent(seq=seq, **fields, hash="")
+                event = StoredEvent(seq=seq, **fields, hash=bare.expected_hash())
+                connection.execute(
+                    "INSERT INTO events (seq, at, actor, kind, body, prev, hash) VALUES "
+                    "(:seq, :at, :actor, :kind, :body, :prev, :hash)",
+                    asdict(event),
+                )
+                prev = event.hash
+                stored.append(event)
             connection.execute("COMMIT")
-        if stored.seq == 1 or stored.seq % CHECKPOINT_EVERY == 0 or kind in ANCHORED_KINDS:
+        if any(_is_anchored(event) for event in stored):
             self.checkpoint()
-        return stored.event()
+        return [event.event() for event in stored]
 
     def events(self, kind: str | None = None) -> list[Event]:
         """All events, or those of one kind, oldest first; an edited one of any kind is refused."""
@@ -218,6 +238,11 @@ class Ledger:
         finally:
             if connection is not None:
                 connection.close()
+
+
+def _is_anchored(event: StoredEvent) -> bool:
+    """Whether a checkpoint is signed as soon as this event is committed."""
+    return event.seq == 1 or event.seq % CHECKPOINT_EVERY == 0 or event.kind in ANCHORED_KINDS
 
 
 def _head(connection: sqlite3.Connection) -> tuple[int, str]:

@@ -41,6 +41,7 @@ MLFLOW_ARTIFACTS = STATE / "mlflow" / "artifacts"
 RESUME = STATE / "checkpoints"
 RUN = STATE / "run"
 JOBS = STATE / "jobs"  # the service's accepted jobs and webhooks
+API_KEYS = STATE / "tenants" / "keys.sqlite"  # key store; usage and access log lie beside it
 BENTO_ROOT = STATE / "bentos"  # build contexts, and the bento store in home/
 EXPERIMENT = "auricle"
 MODEL_NAME = "auricle"

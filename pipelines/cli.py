@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipelines._keys_options import add_commands as add_keys_commands
+
 EXIT_DEFECT, EXIT_USER, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
@@ -251,6 +253,12 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
     )
     serve.add_argument("--port", type=int, default=3000, help="of the service (3000)")
     serve.add_argument("--host", default="127.0.0.1", help="loopback unless told otherwise")
+    serve.add_argument("--tls-certificate", metavar="FILE", help="PEM chain: serve HTTPS and WSS")
+    serve.add_argument("--tls-key", metavar="FILE", help="PEM private key of the certificate")
+    serve.set_defaults(paths=("tls_certificate", "tls_key"))
+    keys = commands.add_parser("keys", help="API keys: who may use the service, and how much")
+    keys.set_defaults(target="pipelines.keys:list_keys", json=False, store=None)
+    add_keys_commands(keys.add_subparsers(metavar="ACTION"), _command)
     doctor = _command(
         commands,
         "doctor",
@@ -264,6 +272,8 @@ def _enter_workspace(args: argparse.Namespace) -> None:
     """Make user paths absolute, then stand in the workspace root, as ``dvc`` does."""
     for name in args.paths:
         value = getattr(args, name)
+        if value is None:  # an option that was not given
+            continue
         resolved = [
             str(Path(item).resolve()) for item in ([value] if isinstance(value, str) else value)
         ]

@@ -7,12 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from governance.errors import AuricleError
+from governance.errors import AuricleError, ConfigError
 from pipelines import _paths as paths
 from pipelines import processes
 from pipelines._champion import promotion, resolve
 from pipelines.run import child_environment
-from serving.packaging.launch import serve_command, serve_environment
+from serving.packaging.launch import Tls, require_protected, serve_command, serve_environment
 
 SERVICE, MLFLOW = "service", "mlflow"
 _TITLES = {SERVICE: "service", MLFLOW: "MLflow UI"}
@@ -87,9 +87,13 @@ def serve(args: argparse.Namespace) -> int:
         bentoml_home=paths.BENTO_ROOT / "home",
         priors_path=_priors(),
         jobs_dir=paths.JOBS,
+        keys_path=_api_keys(),
+        records_dir=paths.API_KEYS.parent,
         model_aliases=_aliases(*args.model.split("@", 1)) if "@" in args.model else [],
     )
-    os.execve(sys.executable, serve_command(port=args.port, host=args.host), environment)
+    require_protected(args.host, environment)
+    command = serve_command(port=args.port, host=args.host, tls=_tls(args))
+    os.execve(sys.executable, command, environment)
 
 
 def start_service(name: str, event: dict[str, Any], *, port: int) -> float:
@@ -100,6 +104,8 @@ def start_service(name: str, event: dict[str, Any], *, port: int) -> float:
         bentoml_home=paths.BENTO_ROOT / "home",
         priors_path=_priors(),
         jobs_dir=paths.JOBS,
+        keys_path=_api_keys(),
+        records_dir=paths.API_KEYS.parent,
         model_version=str(event["version"]),
         model_aliases=_aliases(event["model"], event["alias"]),
     )
@@ -166,6 +172,20 @@ def _start(
 def _aliases(name: str, alias: str) -> list[str]:
     """What requests may call the model: its name, and the alias that it was started by."""
     return [name, f"{name}@{alias}"]
+
+
+def _api_keys() -> Path | None:
+    return paths.API_KEYS if paths.API_KEYS.exists() else None
+
+
+def _tls(args: argparse.Namespace) -> Tls | None:
+    if args.tls_certificate is None and args.tls_key is None:
+        return None
+    if args.tls_certificate is None or args.tls_key is None:
+        raise ConfigError(
+            "a certificate and its key are needed", item="--tls-certificate, --tls-key"
+        )
+    return Tls(certificate=Path(args.tls_certificate), key=Path(args.tls_key))
 
 
 def _priors() -> Path | None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from serving.tenants import meter
+
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _ROWS = (1, 2, 4, 8, 16, 32)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -55,6 +57,9 @@ class ServiceMetrics:
         self.jobs_waiting = Gauge(
             "auricle_jobs_waiting", "Queued jobs", registry=registry, multiprocess_mode="livemax"
         )
+        self.refused = Counter(
+            "auricle_refused", "Refused at the gate", ["code"], registry=registry
+        )
         self.webhooks = Counter(
             "auricle_webhook_attempts", "Webhook attempts", ["outcome"], registry=registry
         )
@@ -70,6 +75,11 @@ class ServiceMetrics:
         self._features.labels(mode).observe(seconds.features)
         self._model.labels(mode).observe(seconds.model)
         self._decoding.labels(mode).observe(seconds.decoding)
+
+    def heard(self, mode: str, seconds: float) -> None:
+        """Book audio that was taken in, here and on whoever sent it."""
+        self.audio_seconds.labels(mode).inc(seconds)
+        meter.heard(seconds, live=mode == "stream")
 
     def finished(self, route: str, outcome: str, seconds: float) -> None:
         """Book the end of one request."""

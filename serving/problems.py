@@ -26,12 +26,14 @@ class ApiProblem(AuricleError):
         param: str | None = None,
         code: str | None = None,
         retry_after_s: int | None = None,
+        more_headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.param = param
         self.code = code
         self.retry_after_s = retry_after_s
+        self.more_headers = dict(more_headers or {})
 
     @property
     def kind(self) -> str:
@@ -47,12 +49,19 @@ class ApiProblem(AuricleError):
 
     def headers(self) -> dict[str, str]:
         """Headers that go with the status."""
-        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        again = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        return {**self.more_headers, **again}
 
     def response(self, extra_headers: Mapping[str, str] | None = None) -> JSONResponse:
         """The refusal as an HTTP answer."""
         headers = {**self.headers(), **(extra_headers or {})}
         return JSONResponse(self.body(), status_code=self.status, headers=headers)
+
+
+def too_large(limit: int) -> ApiProblem:
+    """413: the body is longer than any may be."""
+    message = f"The upload is larger than the {limit / (1 << 20):.4g} MiB allowed."
+    return ApiProblem(413, message, param="file", code="audio_too_large")
 
 
 def overloaded(message: str = "The service is at its limit of waiting work.") -> ApiProblem:

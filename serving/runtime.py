@@ -115,7 +115,7 @@ class Runtime:
             total_s = network_s + spent_s
             transcript = recognizer.transcript(prepared, network_s=network_s, total_s=total_s)
         self.metrics.stages("file", prepared.seconds)
-        self.metrics.audio_seconds.labels("file").inc(prepared.duration_s)
+        self.metrics.heard("file", prepared.duration_s)
         self.metrics.normalisation.labels(prepared.normalisation.state).inc()
         return transcript
 

@@ -14,15 +14,20 @@ AURICLE_CHUNK_MS           model chunk of live streams (default: 640, or the bun
 AURICLE_MAX_STREAMS        live streams at once
 AURICLE_MAX_UPLOAD_BYTES   largest upload
 AURICLE_DRAIN_S            how long a stopping process waits for its streams
+AURICLE_KEYS               key store: every caller needs a key; absent: this machine only, no keys
+AURICLE_RECORDS            folder of usage records and access log (default: beside the key store)
+AURICLE_OPEN               1: answer other machines although there is no key store
+AURICLE_ORIGINS            comma-separated origins of other sites' pages that may use the service
 AURICLE_JOBS_DIR           folder of jobs and webhooks, on a local disk; absent: no ``/v1/jobs``
 AURICLE_JOB_LEASE_S, AURICLE_JOB_ATTEMPTS, AURICLE_JOB_TTL_S, AURICLE_JOB_RUNNERS,
 AURICLE_JOBS_PER_TENANT, AURICLE_WEBHOOK_ATTEMPTS, AURICLE_WEBHOOK_BACKOFF_S,
 AURICLE_WEBHOOK_TIMEOUT_S, AURICLE_JOB_URL_HOSTS, AURICLE_JOB_OBJECTS, AURICLE_OUTBOUND_ALLOW,
-AURICLE_OUTBOUND_CA, AURICLE_FAILPOINTS: see ``docs/jobs.md``
+AURICLE_OUTBOUND_CA, AURICLE_JOBS_DATABASE, AURICLE_FAILPOINTS: see ``docs/jobs.md``
 =========================  =====================================================================
 """
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +35,8 @@ from typing import Any
 import bentoml
 
 from governance.errors import ConfigError
-from serving.settings import JobSettings, ServeSettings
+from serving.packaging.launch import require_protected, told_host
+from serving.settings import JobSettings, ProtectionSettings, ServeSettings
 
 _PARENT = os.getppid()
 BENTO_BUNDLE = Path(__file__).resolve().parent.parent / "bundle"
@@ -83,7 +89,18 @@ def settings_from_environment() -> ServeSettings:
         priors_path=Path(priors) if priors else None,
         model_version=os.environ.get("AURICLE_MODEL_VERSION", ""),
         jobs=_jobs_from_environment(),
+        protection=_protection_from_environment(),
         **chosen,
+    )
+
+
+def _protection_from_environment() -> ProtectionSettings:
+    keys, records = os.environ.get("AURICLE_KEYS"), os.environ.get("AURICLE_RECORDS")
+    return ProtectionSettings(
+        keys_path=Path(keys) if keys else None,
+        records_dir=Path(records) if records else None,
+        open_to_network=bool(os.environ.get("AURICLE_OPEN")),
+        origins=_names("AURICLE_ORIGINS"),
     )
 
 
@@ -95,6 +112,7 @@ def _jobs_from_environment() -> JobSettings | None:
     failpoints_dir = os.environ.get("AURICLE_FAILPOINTS")
     return JobSettings(
         folder=Path(folder),
+        database=os.environ.get("AURICLE_JOBS_DATABASE", ""),
         url_hosts=_names("AURICLE_JOB_URL_HOSTS"),
         object_prefixes=_names("AURICLE_JOB_OBJECTS"),
         outbound_openings=os.environ.get("AURICLE_OUTBOUND_ALLOW", ""),
@@ -122,6 +140,10 @@ def _names(variable: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+if (_host := told_host(sys.argv, os.environ)) is not None:  # in the supervisor, before any worker
+    require_protected(_host, os.environ)
+
+
 # BentoML's own limits stay wide and its request metrics and access log off: admission is ours, and
 # both would write paths and counts of an open WebSocket's life into places that we do not control.
 @bentoml.asgi_app(door)
@@ -142,6 +164,7 @@ class Auricle:
         from serving.job_service import load_jobs
         from serving.loading import load_runtime
         from serving.metrics import ServiceMetrics
+        from serving.tenants.desk import open_desk
 
         logs.configure()
         several = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
@@ -149,6 +172,7 @@ class Auricle:
         settings = settings_from_environment()
         self.runtime = load_runtime(settings, metrics)
         self.jobs = load_jobs(settings, self.runtime)
+        self.tenants = open_desk(settings.protection)
 
     @bentoml.on_startup
     async def begin(self) -> None:
@@ -160,7 +184,7 @@ class Auricle:
         application = Application()
         if self.jobs is not None:
             await self.jobs.start()
-        application.attach(self.runtime, self.jobs)
+        application.attach(self.runtime, self.jobs, self.tenants)
         door.application = application
         drain_on_signals(self.runtime)
         exit_with_parent(_PARENT)
@@ -171,6 +195,7 @@ class Auricle:
         if self.jobs is not None:
             await self.jobs.close()
         await self.runtime.close()
+        self.tenants.close()
 
     async def __is_ready__(self) -> bool:
         """Warm, and not on the way out."""

@@ -1,6 +1,6 @@
 """Limits and choices of one service process, filled from the environment by `service.py`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -8,7 +8,8 @@ from pathlib import Path
 class JobSettings:
     """Jobs and webhooks; without them the service keeps no job."""
 
-    folder: Path  # database and blobs; on a local disk, readable by this user only
+    folder: Path  # database and uploads; readable by this user only
+    database: str = field(default="", repr=False)  # postgresql://...; empty: SQLite in the folder
     lease_s: float = 30.0  # a silent worker's job goes to another after this
     max_attempts: int = 3  # runs of one job that end with a crash or a failure of ours
     ttl_s: float = 72 * 3600.0  # from a job's end until its transcript and webhook are forgotten
@@ -22,6 +23,16 @@ class JobSettings:
     outbound_openings: str = ""  # CIDR:PORT,... that may be reached besides global addresses
     outbound_ca_file: Path | None = None  # a private certificate authority
     failpoints_dir: Path | None = None  # for kill proofs only
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtectionSettings:
+    """Who is let in, and where what they used is recorded."""
+
+    keys_path: Path | None = None  # key store; None: the service's own machine, as one tenant
+    records_dir: Path | None = None  # usage and access log; None: beside the key store, or nowhere
+    open_to_network: bool = False  # answer other machines although there is no key store
+    origins: tuple[str, ...] = ()  # of pages on other sites that may use the service
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,3 +62,4 @@ class ServeSettings:
     prior_deadline_ms: float = 20.0  # a later answer of the prior view means a cold start
     tenant: str = "default"
     jobs: JobSettings | None = None
+    protection: ProtectionSettings = ProtectionSettings()

@@ -8,15 +8,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from serving import logs
 from serving.api import jobs_api, listen_api, openai_api, webhooks_api
+from serving.api.protection import protected, tenant_routes
 from serving.job_service import JobService
 from serving.metrics import CONTENT_TYPE
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
+from serving.tenants.desk import TenantDesk
 
 _FAILED = {
     "type": "websocket.close", "code": 1011, "reason": "the service failed on this stream"
@@ -38,17 +40,25 @@ class Application:
             Route("/v1/models/{model}", openai_api.model, methods=["GET"]),
             *jobs_api.routes(),
             *webhooks_api.routes(),
+            *tenant_routes(),
             Route("/metrics", _metrics, methods=["GET"]),
             WebSocketRoute("/v1/listen", listen_api.listen),
             WebSocketRoute("/{path:path}", _no_such_socket),
         ]
         handlers: Any = {ApiProblem: _problem, HTTPException: _http_error}
-        self._app = Starlette(routes=routes, exception_handlers=handlers)
+        self._routes = Starlette(routes=routes, exception_handlers=handlers)
+        self._app: ASGIApp = self._routes
 
-    def attach(self, runtime: Runtime, jobs: JobService | None = None) -> None:
+    def attach(
+        self,
+        runtime: Runtime,
+        jobs: JobService | None = None,
+        tenants: TenantDesk | None = None,
+    ) -> None:
         """Let the routes serve; called once the runtime is warm and started."""
-        self._app.state.runtime = runtime
-        self._app.state.jobs = jobs
+        self._routes.state.runtime = runtime
+        self._routes.state.jobs = jobs
+        self._app = protected(self._routes, runtime, tenants or TenantDesk())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request or WebSocket."""

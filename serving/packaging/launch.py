@@ -1,27 +1,81 @@
 """How to start the service: the command, its environment, and where it listens."""
 
 import importlib.util
+import ipaddress
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from governance.errors import ConfigError
 from governance.telemetry import disable_vendor_telemetry
 
 SERVICE = "serving.service:Auricle"
 DEFAULT_PORT = 3000
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """Files for HTTPS and WSS, in PEM."""
+
+    certificate: Path  # with the chain below it
+    key: Path
+
+    def __post_init__(self) -> None:
+        for path in (self.certificate, self.key):
+            if not path.is_file():
+                raise ConfigError("no such file", item=str(path))
+
+
+def require_protected(host: str, environment: Mapping[str, str]) -> None:
+    """Nobody is let in from other machines without a key, unless the operator says so."""
+    if _is_loopback(host) or environment.get("AURICLE_KEYS") or environment.get("AURICLE_OPEN"):
+        return
+    raise ConfigError(
+        "other machines could reach the service, and there is no key store",
+        item=f"host {host}",
+        mend="`auricle keys create`, or set AURICLE_OPEN=1 where the network itself is trusted",
+    )
+
+
+def told_host(arguments: Sequence[str], environment: Mapping[str, str]) -> str | None:
+    """The address that ``bentoml serve`` was told to listen on; None in any other process."""
+    if list(arguments[1:2]) != ["serve"]:
+        return None
+    for at, argument in enumerate(arguments):
+        if argument == "--host":
+            return next(iter(arguments[at + 1 : at + 2]), None)
+        if argument.startswith("--host="):
+            return argument.partition("=")[2]
+    return environment.get("BENTOML_HOST") or LOOPBACK
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def serve_command(
-    *, port: int = DEFAULT_PORT, host: str = "127.0.0.1", target: str = SERVICE
+    *,
+    port: int = DEFAULT_PORT,
+    host: str = LOOPBACK,
+    target: str = SERVICE,
+    tls: Tls | None = None,
 ) -> list[str]:
     """Arguments of the process; ``target`` may be a bento's folder or tag.
 
     Run it in the project's folder (a bento: anywhere), in a process group of its own.
     """
-    return [
+    command = [
         sys.executable, "-m", "bentoml", "serve", target, "--host", host, "--port", str(port),
     ]  # fmt: skip
+    if tls is not None:
+        command += ["--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key)]
+    return command
 
 
 def serve_environment(
@@ -33,6 +87,8 @@ def serve_environment(
     model_version: str = "",
     model_aliases: Sequence[str] = (),
     jobs_dir: Path | None = None,
+    keys_path: Path | None = None,
+    records_dir: Path | None = None,
 ) -> dict[str, str]:
     """``base`` with the service's variables; ``bentoml_home`` is where BentoML keeps its state.
 
@@ -48,6 +104,10 @@ def serve_environment(
         environment.setdefault("AURICLE_MODEL_ALIASES", ",".join(model_aliases))
     if jobs_dir is not None:
         environment.setdefault("AURICLE_JOBS_DIR", str(jobs_dir.absolute()))
+    if keys_path is not None:
+        environment.setdefault("AURICLE_KEYS", str(keys_path.absolute()))
+    if records_dir is not None:
+        environment.setdefault("AURICLE_RECORDS", str(records_dir.absolute()))
     environment["AURICLE_PRIORS"] = str(priors_path.absolute()) if priors_path else ""
     environment.setdefault("OMP_NUM_THREADS", "1")
     keep_byte_code(environment, bentoml_home)

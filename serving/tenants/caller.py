@@ -13,6 +13,9 @@ class Caller:
     tenant: str = "default"
     key_id: str = ""  # public half of the API key; empty without a key store
     scopes: frozenset[str] = SCOPES
+    granted: bool = False  # by a short-lived client token, not by the key itself
+    redact: str = ""  # what the tenant hides wherever a request says nothing else
+    redact_mode: str = "mask"
 
 
 ANYBODY = Caller()
