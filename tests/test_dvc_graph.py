@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from pipelines import _paths, code
+from serving.packaging import bento
 
 ROOT = Path(__file__).resolve().parent.parent
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -40,7 +41,7 @@ def test_paths_of_dvc_are_the_paths_of_the_code() -> None:
     known |= {f"data/code/{stage}.json" for stage in code.STAGES}
     known |= {f"data/reports/{stage}.json" for stage in code.STAGES}
     known |= {"data/reports/decoder.json", "data/reports/model_card.html", "governance/policy.yaml"}
-    known |= {"features/store/feature_store.yaml"}
+    known |= {"features/store/feature_store.yaml", *map(str, bento.DATA_FOLDERS)}
     for stage, entry in GRAPH.items():
         unknown = set(entry.get("deps", [])) | set(_names(entry["outs"]))
         assert unknown <= known, f"{stage}: {unknown - known}"

@@ -12,10 +12,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from serving import logs
-from serving.api import jobs_api, listen_api, openai_api, webhooks_api
+from serving.api import jobs_api, listen_api, openai_api, openapi, webhooks_api
 from serving.api.protection import protected, tenant_routes
 from serving.job_service import JobService
 from serving.metrics import CONTENT_TYPE
+from serving.page.routes import Page
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
 from serving.tenants.desk import TenantDesk
@@ -42,6 +43,8 @@ class Application:
             *webhooks_api.routes(),
             *tenant_routes(),
             Route("/metrics", _metrics, methods=["GET"]),
+            *openapi.routes(),
+            *Page().routes(),
             WebSocketRoute("/v1/listen", listen_api.listen),
             WebSocketRoute("/{path:path}", _no_such_socket),
         ]

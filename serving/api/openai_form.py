@@ -25,10 +25,10 @@ from serving.problems import ApiProblem
 from serving.runtime import Runtime
 from serving.settings import ServeSettings
 
-_FORMATS = ("json", "text", "verbose_json")
-_GRANULARITIES = ("word", "segment")
+FORMATS = ("json", "text", "verbose_json")
+GRANULARITIES = ("word", "segment")
 _KNOWN = ("file", "model", "language", "response_format", "timestamp_granularities[]")
-_NEUTRAL = {
+NEUTRAL = {
     "temperature": ("", "0", "0.0"),
     "stream": ("", "false", "False"),
     "prompt": ("",),
@@ -52,7 +52,7 @@ def check_form(form: FormData, runtime: Runtime) -> TranscriptionForm:
     for name, value in form.multi_items():
         if name in _KNOWN:
             continue
-        if name in _NEUTRAL and value in _NEUTRAL[name]:
+        if name in NEUTRAL and value in NEUTRAL[name]:
             continue
         raise _unsupported(name)
     upload = form.get("file")
@@ -63,8 +63,8 @@ def check_form(form: FormData, runtime: Runtime) -> TranscriptionForm:
     require_model(_text(form, "model"), runtime)
     require_language(_text(form, "language"), runtime)
     response_format = _text(form, "response_format") or "json"
-    if response_format not in _FORMATS:
-        raise _refused("response_format", f"must be one of {', '.join(_FORMATS)}")
+    if response_format not in FORMATS:
+        raise _refused("response_format", f"must be one of {', '.join(FORMATS)}")
     return TranscriptionForm(
         upload=upload,
         response_format=response_format,
@@ -75,8 +75,8 @@ def check_form(form: FormData, runtime: Runtime) -> TranscriptionForm:
 def _granularities(form: FormData, response_format: str) -> tuple[str, ...]:
     field = "timestamp_granularities[]"
     asked = tuple(str(value) for value in form.getlist(field))
-    if any(value not in _GRANULARITIES for value in asked):
-        raise _refused(field, f"must be of {', '.join(_GRANULARITIES)}")
+    if any(value not in GRANULARITIES for value in asked):
+        raise _refused(field, f"must be of {', '.join(GRANULARITIES)}")
     if asked and response_format != "verbose_json":
         raise _refused(field, "needs response_format=verbose_json")
     return asked or ("segment",)

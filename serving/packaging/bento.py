@@ -23,6 +23,8 @@ from serving.packaging.launch import SERVICE, keep_byte_code
 
 Variant = Literal["cpu", "gpu"]
 NAME = "auricle"
+DATA_FOLDERS = (Path("serving/page/static"), Path("serving/page/snippets"))
+"""Files that the service reads besides modules."""
 # BentoML names itself; starlette, uvicorn (with h11), fsspec and python-multipart come with it.
 _PACKAGES = ("numpy", "soundfile", "av", "soxr", "pydantic", "prometheus-client", "websockets")
 _TAIL_CHARACTERS = 2000
@@ -80,7 +82,8 @@ def build_bento(
 ) -> BuiltBento:
     """Build the service around a bundle; ``build_root/home`` is the bento store."""
     bundle = Bundle.load(bundle_dir)
-    files, _ = import_closure(SERVICE.partition(":")[0], source_root)
+    modules, _ = import_closure(SERVICE.partition(":")[0], source_root)
+    files = [*modules, *data_files(source_root)]
     plan = _bentofile(bundle, files, variant, model_version, labels or {})
     code = {path.as_posix(): file_digest(source_root / path) for path in files}
     identity = digest({"bundle": bundle.bundle_digest, "code": code, "plan": plan})
@@ -95,6 +98,12 @@ def build_bento(
     if not (folder / "bento.yaml").is_file():
         raise AuricleError("the build left no bento", item=str(folder))
     return BuiltBento(tag=f"{NAME}:{version}", folder=folder, size_bytes=_size(folder))
+
+
+def data_files(source_root: Path) -> list[Path]:
+    """Files besides the modules that the service reads, relative to ``source_root``."""
+    found = (path for folder in DATA_FOLDERS for path in (source_root / folder).iterdir())
+    return sorted(path.relative_to(source_root) for path in found if path.is_file())
 
 
 def requirements(variant: Variant) -> list[str]:
