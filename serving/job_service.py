@@ -13,7 +13,9 @@ from serving.delivery.sources import SourcePolicy, Sources
 from serving.jobs import failpoints
 from serving.jobs.blobs import BlobStore
 from serving.jobs.changes import NEW_WEBHOOK, NEW_WORK, Changes
-from serving.jobs.database import SqliteDatabase, StoreUnavailable
+from serving.jobs.database import Database, StoreUnavailable
+from serving.jobs.postgres import postgres_database
+from serving.jobs.sqlite import sqlite_database
 from serving.jobs.store import SWEEP_ROWS, JobStore, StoreRules
 from serving.jobs.worker import JobWorker
 from serving.problems import ApiProblem
@@ -35,7 +37,7 @@ class JobService:
         self.settings = settings
         self.runtime = runtime
         self.changes = Changes()
-        self._database = SqliteDatabase(settings.folder / "jobs.db")
+        self._database = _database(settings)
         self.blobs = BlobStore(settings.folder)
         rules = StoreRules(
             lease_s=settings.lease_s,
@@ -138,3 +140,9 @@ class JobService:
 def load_jobs(settings: ServeSettings, runtime: Runtime) -> JobService | None:
     """Jobs, where the operator gave them a folder."""
     return None if settings.jobs is None else JobService(settings.jobs, runtime)
+
+
+def _database(settings: JobSettings) -> Database:
+    if settings.database:
+        return postgres_database(settings.database)
+    return sqlite_database(settings.folder / "jobs.db")

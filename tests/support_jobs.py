@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 
 from serving.packaging.launch import serve_environment
 from tests.support_bundle import babble
@@ -23,7 +24,13 @@ from tests.support_service import wav
 
 ROOT = Path(__file__).resolve().parent.parent
 _LIMIT_S = 120.0
-SHORT, LONG_S = wav(babble(1.0)), 400.0
+SHORT = wav(babble(1.0))
+_TILE_S = 100.0
+
+
+def long_audio(tiles: int) -> bytes:
+    """A hundred seconds, again and again."""
+    return wav(np.tile(babble(_TILE_S), tiles))
 
 
 def free_port() -> int:
@@ -189,7 +196,7 @@ def told_of(delivery: Delivery) -> tuple[str, str]:
 def workload(customer: Customer, receiver: Receiver, name: str, *, long: bool = False) -> None:
     """Passes every commit point but that of giving back; ends when all is settled."""
     if long:
-        customer.submit(f"{name}-long", wav(babble(LONG_S)))
+        customer.submit(f"{name}-long", long_audio(4))
     first = customer.submit(f"{name}-1")
     second = customer.submit(f"{name}-2")
     customer.cancel(customer.submit(f"{name}-3"))
@@ -207,7 +214,7 @@ def workload(customer: Customer, receiver: Receiver, name: str, *, long: bool = 
 
 def drained_in_the_middle(customer: Customer, name: str) -> None:
     """SIGTERM while a long job runs: it is given back."""
-    job_id = customer.submit(f"{name}-long", wav(babble(LONG_S)))
+    job_id = customer.submit(f"{name}-long", long_audio(16))
     customer.until(lambda: customer.job(job_id)["status"] != "queued")
     customer.host.signal(signal.SIGTERM)
     process = customer.host._process

@@ -1,32 +1,28 @@
-"""What the job store asks of a database, and its one-machine form: SQLite with one writer thread.
+"""What the job store asks of a database, and the one thread of a process that talks to it.
 
 A write is a function of a session; all its statements commit together or not at all. Writes that
 arrive while the thread is busy share the next commit, each behind a savepoint of its own, so that
-one refused request spoils nobody else's. The caller goes on only after the commit is on disk.
+one refused request spoils nobody else's. The caller goes on only after the commit is durable.
 """
 
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from governance.errors import AuricleError
-from serving.jobs import schema
 from serving.jobs.failpoints import COMMITS, failpoint
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
-_BUSY_TIMEOUT_MS = 5000
 _GROUP = 32  # writes that may share a commit
-_CHECKPOINTED = frozenset({"erase", "sweep"})  # after these the log must hold nothing either
+_WIPED = frozenset({"erase", "sweep"})  # after these nothing may be left in the files either
 
 
 class StoreUnavailable(AuricleError):
-    """The database cannot be written now."""
+    """The database cannot be reached or written now."""
 
 
 class Session(Protocol):
@@ -39,35 +35,35 @@ class Session(Protocol):
         """The first of what it returns."""
 
 
-class Database(Protocol):
-    """A driver."""
+class Connection(Session, Protocol):
+    """A driver's connection; used by one thread."""
 
-    def write(self, name: str, call: Callable[[Session], T]) -> T:
-        """Run ``call`` in a transaction; its answer once it is committed and durable."""
+    @property
+    def changes(self) -> int:
+        """Rows changed since it was opened."""
 
-    def read(self, call: Callable[[Session], T]) -> T:
-        """Run ``call`` on committed rows."""
+    def begin(self) -> None:
+        """Begin a transaction that no other process writes beside."""
+
+    def commit(self) -> None:
+        """Make it durable."""
+
+    def wipe(self) -> None:
+        """Let nothing of deleted rows stay in the files, as far as the driver can."""
 
     def close(self) -> None:
-        """Finish what was asked, then let go."""
+        """Let go; what is not committed is undone."""
 
 
-class SqliteSession:
-    """Statements on the thread's own connection."""
+class Driver(Protocol):
+    """A kind of database."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What its connections raise when they cannot do what they are asked."""
 
-    def rows(self, sql: str, *values: Any) -> list[Row]:
-        """Run one statement; what it returns."""
-        cursor = self._connection.execute(sql, values)
-        names = [column[0] for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-    def row(self, sql: str, *values: Any) -> Row | None:
-        """The first of what it returns."""
-        found = self.rows(sql, *values)
-        return found[0] if found else None
+    def open(self) -> Connection:
+        """A connection to a database that has the tables."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,20 +73,16 @@ class _Call:
     answer: "Future[Any]"
 
 
-class SqliteDatabase:
-    """WAL, FULL, BEGIN IMMEDIATE; safe beside other processes on the same local disk."""
+class Database:
+    """Calls from any thread, run one after another by the thread that owns the connection."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)  # it holds transcripts and signing secrets
-        self._path = path
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._connection: Connection | None = driver.open()  # what is wrong with it is said at once
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._closed = False
         self._lock = threading.Lock()
-        connection = self._open()
-        self._thread = threading.Thread(
-            target=self._serve, args=(connection,), name="job-store", daemon=True
-        )
+        self._thread = threading.Thread(target=self._serve, name="job-store", daemon=True)
         self._thread.start()
 
     def write(self, name: str, call: Callable[[Session], T]) -> T:
@@ -119,76 +111,63 @@ class SqliteDatabase:
                 raise StoreUnavailable("the job store is closed")
             self._calls.put(call)
 
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        for pragma in (
-            f"busy_timeout={_BUSY_TIMEOUT_MS}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "secure_delete=ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-        session = SqliteSession(connection)
-        connection.execute("BEGIN IMMEDIATE")
-        schema.create(session, serial="INTEGER PRIMARY KEY AUTOINCREMENT", binary="BLOB")
-        connection.execute("COMMIT")
-        return connection
-
-    def _serve(self, connection: sqlite3.Connection) -> None:
+    def _serve(self) -> None:
         going = True
         while going:
             batch = [self._calls.get()]
             while len(batch) < _GROUP and not self._calls.empty():
                 batch.append(self._calls.get())
             going = None not in batch
-            calls = [call for call in batch if call is not None]
+            self._run([call for call in batch if call is not None])
+        self._let_go()
+
+    def _run(self, calls: list[_Call]) -> None:
+        try:
+            connection = self._connection = self._connection or self._driver.open()
             if writes := [call for call in calls if call.name]:
-                _commit_together(connection, writes)
+                _commit_together(connection, writes, self._driver.errors)
             for call in calls:
                 if not call.name:
-                    _answer(call, SqliteSession(connection))
-        connection.close()
+                    call.answer.set_result(call.call(connection))
+        except self._driver.errors as error:
+            self._let_go()  # the next call opens anew
+            failed = StoreUnavailable(f"the job store does not answer ({type(error).__name__})")
+            failed.__cause__ = error
+            for call in calls:
+                if not call.answer.done():
+                    call.answer.set_exception(failed)
+
+    def _let_go(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
-def _answer(call: _Call, session: Session) -> None:
-    try:
-        call.answer.set_result(call.call(session))
-    except Exception as error:  # belongs to the caller, whatever it is
-        call.answer.set_exception(error)
-
-
-def _commit_together(connection: sqlite3.Connection, writes: list[_Call]) -> None:
-    session = SqliteSession(connection)
+def _commit_together(
+    connection: Connection, writes: list[_Call], errors: tuple[type[Exception], ...]
+) -> None:
     kept: list[tuple[_Call, Any]] = []
     changed: list[str] = []  # commits that change something: to look for work is none
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        for write in writes:
-            connection.execute("SAVEPOINT one")
-            before = connection.total_changes
-            try:
-                kept.append((write, write.call(session)))
-            except Exception as error:  # this caller's alone
-                connection.execute("ROLLBACK TO one")
-                write.answer.set_exception(error)
-            else:
-                changed += [write.name] if connection.total_changes > before else []
-            connection.execute("RELEASE one")
-        for name in changed:
-            failpoint(f"before_{name}")
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        failed = StoreUnavailable(f"the job store cannot be written ({error})")
-        for write in writes:
-            if not write.answer.done():
-                write.answer.set_exception(failed)
-        return
+    connection.begin()
+    for write in writes:
+        connection.rows("SAVEPOINT one")
+        before = connection.changes
+        try:
+            kept.append((write, write.call(connection)))
+        except errors:
+            raise
+        except Exception as error:  # a refusal: this caller's alone
+            connection.rows("ROLLBACK TO SAVEPOINT one")
+            write.answer.set_exception(error)
+        else:
+            changed += [write.name] if connection.changes > before else []
+        connection.rows("RELEASE SAVEPOINT one")
+    for name in changed:
+        failpoint(f"before_{name}")
+    connection.commit()
     for name in changed:
         failpoint(f"after_{name}")
-    if not _CHECKPOINTED.isdisjoint(changed):
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # busy readers only delay it
+    if not _WIPED.isdisjoint(changed):
+        connection.wipe()
     for write, value in kept:
         write.answer.set_result(value)

@@ -26,7 +26,17 @@ NAME = "auricle"
 DATA_FOLDERS = (Path("serving/page/static"), Path("serving/page/snippets"))
 """Files that the service reads besides modules."""
 # BentoML names itself; starlette, uvicorn (with h11), fsspec and python-multipart come with it.
-_PACKAGES = ("numpy", "soundfile", "av", "soxr", "pydantic", "prometheus-client", "websockets")
+_PACKAGES = (
+    "numpy",
+    "soundfile",
+    "av",
+    "soxr",
+    "pydantic",
+    "prometheus-client",
+    "websockets",
+    "psycopg",
+    "psycopg-binary",
+)
 _TAIL_CHARACTERS = 2000
 
 

@@ -151,10 +151,16 @@ def test_a_refused_request_does_not_use_its_key(client: TestClient) -> None:
 def test_a_request_whose_key_is_in_flight_is_409(client: TestClient) -> None:
     """The database's thread is held, so that the first request is still being accepted."""
     jobs = client.app.routes[0].app._app.state.jobs  # type: ignore[attr-defined]
-    gate, answers = threading.Event(), []
-    holder = threading.Thread(target=lambda: jobs._database.read(lambda _: gate.wait(30)))
+    gate, holding, answers = threading.Event(), threading.Event(), []
+
+    def hold(_: object) -> None:
+        holding.set()
+        gate.wait(30)
+
+    holder = threading.Thread(target=lambda: jobs._database.read(hold))
     first = threading.Thread(target=lambda: answers.append(submit(client, key="twice")))
     holder.start()
+    assert holding.wait(30)
     first.start()
     until(lambda: jobs._in_flight)
     second = submit(client, key="twice")

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from governance.errors import ConfigError
 from serving.jobs.blobs import BlobStore, content_digest
-from serving.jobs.database import SqliteDatabase, StoreUnavailable
+from serving.jobs.database import Database, StoreUnavailable
 from serving.jobs.records import (
     OPEN,
     IdempotencyKey,
@@ -28,6 +28,7 @@ from serving.jobs.records import (
     QueueFull,
     UnknownEndpoint,
 )
+from serving.jobs.sqlite import sqlite_database
 from serving.jobs.store import JobStore, StoreRules
 
 RULES = StoreRules(lease_s=30, max_attempts=2, ttl_s=100, key_ttl_s=50, max_open_jobs=5)
@@ -107,8 +108,11 @@ class StoreAgainstDictionary(RuleBasedStateMachine):
         self.made = 0
         self._begin()
 
+    def open_database(self) -> Database:
+        return sqlite_database(Path(self._folder.name) / "jobs.db")
+
     def _begin(self) -> None:
-        self.database = SqliteDatabase(Path(self._folder.name) / "jobs.db")
+        self.database = self.open_database()
         self.store = JobStore(self.database, RULES, clock=self.clock)
 
     def teardown(self) -> None:
@@ -272,14 +276,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
-    database = SqliteDatabase(tmp_path / "jobs.db")
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = sqlite_database(tmp_path / "jobs.db")
     yield database
     database.close()
 
 
 @pytest.fixture
-def store(database: SqliteDatabase, clock: Clock) -> JobStore:
+def store(database: Database, clock: Clock) -> JobStore:
     return JobStore(database, RULES, clock=clock)
 
 
@@ -288,7 +292,7 @@ def test_two_processes_never_hold_the_same_job(
 ) -> None:
     """Two stores on one file, each with its own connection and writer thread."""
     rules = StoreRules(max_open_jobs=100)
-    other = SqliteDatabase(tmp_path / "jobs.db")
+    other = sqlite_database(tmp_path / "jobs.db")
     stores = [store, JobStore(other, rules, clock=clock)]
     for i in range(5):
         store.accept(draft(f"job_{i}"))
@@ -309,12 +313,18 @@ def test_two_processes_never_hold_the_same_job(
 
 
 def test_writes_that_meet_share_a_commit_and_one_refusal_spoils_nobody(
-    database: SqliteDatabase, store: JobStore
+    database: Database, store: JobStore
 ) -> None:
     """The writer thread is held until all have queued, so they fall into one group."""
-    gate = threading.Event()
-    blocker = threading.Thread(target=lambda: database.read(lambda _: gate.wait(10)))
+    gate, holding = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        holding.set()
+        gate.wait(30)
+
+    blocker = threading.Thread(target=lambda: database.read(hold))
     blocker.start()
+    assert holding.wait(30)
     outcomes: dict[str, Any] = {}
 
     def accept(name: str, given: IdempotencyKey | None) -> None:
@@ -367,23 +377,23 @@ def test_the_store_is_private_and_wiped_of_what_was_erased(store: JobStore, tmp_
 
 def test_a_database_of_another_release_and_a_closed_one_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
-    SqliteDatabase(path).close()
+    sqlite_database(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE job_schema SET version = 99")
     with pytest.raises(ConfigError, match="schema 99"):
-        SqliteDatabase(path)
-    other = SqliteDatabase(tmp_path / "other.db")
+        sqlite_database(path)
+    other = sqlite_database(tmp_path / "other.db")
     other.close()
     with pytest.raises(StoreUnavailable):
         JobStore(other).claim()
 
 
 def test_a_database_that_another_holds_says_so(tmp_path: Path) -> None:
-    database = SqliteDatabase(tmp_path / "jobs.db")
+    database = sqlite_database(tmp_path / "jobs.db")
     database.read(lambda session: session.rows("PRAGMA busy_timeout=1"))
     holder = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnavailable, match="locked"):
+    with pytest.raises(StoreUnavailable, match="OperationalError"):
         JobStore(database).accept(draft("job_1"))
     holder.execute("ROLLBACK")
     assert JobStore(database).accept(draft("job_1")).job_id == "job_1"
