@@ -18,6 +18,7 @@ from training.engines import Floats
 from training.quantizing.calibration import offline_feeds, stream_feeds
 from training.quantizing.compact import compact
 from training.quantizing.graph import Feed, candidates, has_vnni, prepare, quantize_graph
+from training.quantizing.ranges import Bound, clip_ranges, fit_bounds
 from training.quantizing.sensitivity import LayerHarm, Probe, Progress, rank_layers
 
 
@@ -31,6 +32,8 @@ class QuantizeConfig:
     """Chunks kept of each, with the caches they met."""
     probe_recordings: int = 16
     """Recordings that the harm of a layer is measured on."""
+    narrow_above_kl: float = 0.0005
+    """Layers that alone cost more have their ranges narrowed as long as that helps."""
     max_kl: float = 0.005
     """Layers go back to fp32 until the output's KL divergence from fp32 is below this."""
     max_reverted: int = 8
@@ -52,7 +55,9 @@ class QuantizeReport:
     reverted: tuple[str, ...]
     """Layers that went back to fp32 because they harmed most."""
     harms: tuple[LayerHarm, ...]
-    """Every candidate alone, most harmful first."""
+    """Every candidate alone, most harmful first, with ranges as measured."""
+    bounds: tuple[Bound, ...]
+    """Where ranges were narrowed."""
     kl: float
     """Of the finished whole-file graph from fp32, mean per frame."""
     reduce_range: bool
@@ -96,6 +101,7 @@ def quantize_bundle(
     with tempfile.TemporaryDirectory() as folder:
         work = _Work(bundle, Path(folder), chosen, config)
         harms = work.rank(progress)
+        work.narrow([harm.layer for harm in harms if harm.kl > config.narrow_above_kl])
         reverted, kl = work.settle([harm.layer for harm in harms])
         files = work.stream_graphs(reverted) | {bundle.config.offline: work.offline_int8}
         for path in files.values():
@@ -112,6 +118,7 @@ def quantize_bundle(
         int8_layers=tuple(name for name in work.candidates if name not in reverted),
         reverted=reverted,
         harms=tuple(harms),
+        bounds=work.bounds,
         kl=kl,
         reduce_range=work.reduce_range,
         bytes_fp32=sum(bundle.path(name).stat().st_size for name in files),
@@ -138,6 +145,7 @@ class _Work:
         offline = bundle.path(bundle.config.offline)
         self._prepared = folder / "prepared.onnx"
         self._ranges = folder / "ranges.json"
+        self.bounds: tuple[Bound, ...] = ()
         prepare(offline, self._prepared)
         self.candidates = candidates(onnx.load(self._prepared), depthwise=config.depthwise)
         self._feeds = offline_feeds(features)
@@ -156,6 +164,23 @@ class _Work:
             ranges=self._ranges,
             progress=progress,
         )
+
+    def narrow(self, harmful: Sequence[str]) -> None:
+        """Find narrower ranges for the layers that suffer most, and keep them from here on."""
+        prepared = onnx.load(self._prepared)
+        clipped = self._folder / "clipped.json"
+
+        def trial(bounds: Sequence[Bound]) -> float:
+            ranges = clip_ranges(self._ranges, prepared, bounds, clipped)
+            target = self._folder / "trial.onnx"
+            self._quantize(self._prepared, target, self.candidates, self._feeds, ranges)
+            return self._probe.kl(target)
+
+        if harmful:
+            self.bounds, _ = fit_bounds(
+                harmful, self._ranges, prepared, trial, start=trial(self.bounds)
+            )
+            self._ranges = clip_ranges(self._ranges, prepared, self.bounds, clipped)
 
     def settle(self, by_harm: Sequence[str]) -> tuple[tuple[str, ...], float]:
         """Revert the most harmful layers one by one until the whole is close enough to fp32."""
@@ -186,7 +211,10 @@ class _Work:
                 if name not in reverted
             ]
             made[chunk.file] = self._folder / f"int8-{chunk.file}"
-            self._quantize(prepared, made[chunk.file], layers, feeds, None)
+            ranges = self._folder / f"ranges-{chunk.file}.json"
+            self._quantize(prepared, made[chunk.file], layers, feeds, ranges)
+            clip_ranges(ranges, onnx.load(prepared), self.bounds, ranges)
+            self._quantize(prepared, made[chunk.file], layers, feeds, ranges)
         return made
 
     def _quantize_offline(self, layers: Sequence[str]) -> None:
@@ -198,7 +226,7 @@ class _Work:
         target: Path,
         layers: Sequence[str],
         feeds: Sequence[Feed],
-        ranges: Path | None,
+        ranges: Path,
     ) -> None:
         quantize_graph(
             prepared,

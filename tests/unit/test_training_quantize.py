@@ -1,5 +1,7 @@
 """Static int8: close to fp32, blind to batch neighbours, smaller; the harmful layers go back."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -19,6 +21,7 @@ from training.quantize import QuantizeConfig, QuantizeReport, quantize_bundle
 from training.quantizing.calibration import offline_feeds, stream_feeds
 from training.quantizing.compact import compact
 from training.quantizing.graph import candidates, has_vnni, layers, prepare
+from training.quantizing.ranges import Bound, clip_ranges, fit_bounds
 from training.quantizing.sensitivity import kl_divergence
 
 CONFIG = QuantizeConfig(calibration_streams=10, probe_recordings=3, chunks_per_stream=3)
@@ -113,6 +116,38 @@ def test_a_strict_limit_sends_the_most_harmful_layers_back(tmp_path: Path) -> No
     assert list(strict.reverted) == worst[: len(strict.reverted)]
     assert strict.kl < sum(harm.kl for harm in strict.harms)
     Bundle.load(tmp_path / "int8")
+
+
+def test_one_loud_recording_does_not_cost_the_others_their_resolution(tmp_path: Path) -> None:
+    features = recordings(4, seed=4)
+    features[-1] *= 40
+    config = QuantizeConfig(calibration_streams=4, probe_recordings=2, chunks_per_stream=1)
+    report = quantize_bundle(exported()[0], tmp_path / "int8", features, config)
+    assert "encoder.subsampling.second" in {bound.layer for bound in report.bounds}
+    assert report.kl < report.harms[0].kl  # all layers narrowed, against the worst one alone
+
+
+def test_a_bound_halves_as_long_as_that_helps(tmp_path: Path) -> None:
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["sound", "weight"], ["heard"], "first")],
+        "one layer", [], [],
+        [numpy_helper.from_array(np.zeros((1, 1, 1), np.float32), "weight")],
+    )  # fmt: skip
+    model = onnx.helper.make_model(graph)
+    ends = {"lowest": {"data": [-160.0]}, "highest": {"data": [80.0]}}
+    ranges = tmp_path / "ranges.json"
+    ranges.write_text(json.dumps({"data": {"heard": ends, "CLS": "TensorData"}}))
+
+    def trial(bounds: Sequence[Bound]) -> float:
+        clipped = json.loads(clip_ranges(ranges, model, bounds, tmp_path / "c.json").read_text())
+        (low,), (high,) = (clipped["data"]["heard"][side]["data"] for side in ends)
+        return abs(low + 11) + abs(high - 80)  # best at -11 and 80
+
+    bounds, kl = fit_bounds(["first"], ranges, model, trial, start=trial(()))
+    assert bounds == (Bound(layer="first", place="output", side="lowest", value=-10.0),)
+    assert kl == 1.0
+    wider = [Bound(layer="first", place="output", side="highest", value=500.0)]
+    assert clip_ranges(ranges, model, wider, tmp_path / "w.json").read_text() == ranges.read_text()
 
 
 def test_only_an_fp32_bundle_and_real_recordings_are_taken(tmp_path: Path) -> None:
