@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines._keys_options import add_commands as add_keys_commands
+from pipelines._watch_options import add_commands as add_watch_commands
 
 EXIT_DEFECT, EXIT_USER, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -259,6 +260,7 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
     keys = commands.add_parser("keys", help="API keys: who may use the service, and how much")
     keys.set_defaults(target="pipelines.keys:list_keys", json=False, store=None)
     add_keys_commands(keys.add_subparsers(metavar="ACTION"), _command)
+    add_watch_commands(commands, _command)
     doctor = _command(
         commands,
         "doctor",

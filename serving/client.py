@@ -47,6 +47,7 @@ class Client:
 
     url: str = "http://127.0.0.1:3000"
     timeout_s: float = _TIMEOUT_S
+    api_key: str = field(default="", repr=False)
 
     def is_ready(self) -> bool:
         """Whether the service takes work."""
@@ -119,6 +120,9 @@ class Client:
         result.close_code = socket.close_code
         return result
 
+    def _credentials(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+
     def _request(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
@@ -128,7 +132,7 @@ class Client:
         )
         connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=self.timeout_s)
         try:
-            connection.request(method, path, body=body, headers=dict(headers))
+            connection.request(method, path, body=body, headers={**headers, **self._credentials()})
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:

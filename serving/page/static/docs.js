@@ -30,9 +30,9 @@ function kind(spec, schema) {
   return full.format === "binary" ? "file" : schema.$ref ? schema.$ref.split("/").at(-1) : full.type ?? "any";
 }
 
-function table(title, heads, rows) {
+function table(title, heads, rows, of = "") {
   if (!rows.length) return [];
-  const box = make("div", undefined, { class: "table", tabindex: "0", role: "region", "aria-label": title });
+  const box = make("div", undefined, { class: "table", tabindex: "0", role: "region", "aria-label": `${title} ${of}`.trim() });
   const grid = make("table");
   const head = grid.createTHead().insertRow();
   for (const name of heads) head.append(make("th", name, { scope: "col" }));
@@ -64,14 +64,14 @@ function operation(spec, path, verb, entry) {
   const given = (entry.parameters ?? []).map((one) => resolve(spec, one));
   card.append(...table("Parameters", ["name", "type", "what happens"], given.map((one) => [
     `${one.name}`, `${kind(spec, one.schema)} (${one.in})${one.required ? ", required" : ""}`, one.description,
-  ])));
+  ]), id));
   for (const [media, { schema }] of Object.entries(entry.requestBody?.content ?? {})) {
-    card.append(...table(`Body, ${media}`, ["field", "type", "what happens"], fields(spec, schema)));
+    card.append(...table(`Body, ${media}`, ["field", "type", "what happens"], fields(spec, schema), id));
   }
   card.append(...table("Answers", ["status", "type", "when"], Object.entries(entry.responses).map(([status, answer]) => {
     const full = resolve(spec, answer);
     return [status, Object.keys(full.content ?? {}).join(", "), full.description];
-  })));
+  }), id));
   return { card, id };
 }
 
