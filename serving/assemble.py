@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from features.hypothesis import Hypothesis
 from serving.schema import Segment, Word
 
-_PAUSE_S = 0.8  # a longer silence between two words begins a new segment
+PAUSE_S = 0.8  # a longer silence between two words begins a new segment
 _SEGMENT_S = 15.0  # a longer segment ends at the next word
 _DIGITS = 3
 
@@ -23,14 +23,14 @@ def timed_words(hypothesis: Hypothesis, *, offset_s: float, frame_s: float) -> l
     ]
 
 
-def segments(words: Sequence[Word]) -> tuple[Segment, ...]:
+def segments(words: Sequence[Word], *, pause_s: float = PAUSE_S) -> tuple[Segment, ...]:
     """Split at pauses; a very long stretch is split between words."""
     groups: list[list[Word]] = []
     for word in words:
         group = groups[-1] if groups else None
         if (
             group is None
-            or word.start - group[-1].end > _PAUSE_S
+            or word.start - group[-1].end > pause_s
             or word.end - group[0].start > _SEGMENT_S
         ):
             groups.append([word])

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from serving.evidence import HeardWord
+from serving.file_options import NOTHING_SPECIAL, FileOptions
 from serving.front.cutter import Piece
 from serving.front.front_end import StartState
 from serving.metrics import StageSeconds
-from serving.schema import Normalisation, Timings, Word
+from serving.schema import Normalisation, Timings
 
 
 @dataclass(kw_only=True)
@@ -18,7 +20,8 @@ class Prepared:
     normalisation: Normalisation
     warnings: list[str]
     pieces: Iterator[Piece]
-    words: list[Word] = field(default_factory=list)
+    options: FileOptions = NOTHING_SPECIAL
+    heard: list[HeardWord] = field(default_factory=list)
     seconds: StageSeconds = field(default_factory=StageSeconds)  # summed over pieces
 
     def book(

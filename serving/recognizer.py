@@ -23,6 +23,8 @@ from governance.canonical import bytes_digest, file_digest
 from governance.errors import AuricleError
 from serving import assemble
 from serving.engine.engine import Engine
+from serving.evidence import HeardWord, heard_segments, heard_words
+from serving.file_options import NOTHING_SPECIAL, FileOptions
 from serving.front.cutter import CutRule, PauseCutter, Piece
 from serving.front.front_end import FrontEnd, StartState
 from serving.front.warm_start import WarmStart
@@ -50,6 +52,7 @@ class AudioRequest:
     content: bytes | Path
     name: str = "audio"  # what messages call it
     speaker: str | None = None  # pseudonym, for a warm start
+    options: FileOptions = NOTHING_SPECIAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +106,7 @@ class AuricleRecognizer:
             bundle_digest=digest,
         )
         self._warm_start = warm_start
-        self._table = bundle.token_table()
+        self.table = bundle.token_table()
         self._language_model = bundle.language_model()
         self._lexicon = bundle.lexicon()
         self._cut_rule = cut_rule or CutRule()
@@ -129,6 +132,7 @@ class AuricleRecognizer:
             normalisation=normalisation(start),
             warnings=["truncated_audio"] if audio.truncated else [],
             pieces=iter(()) if silent else self._pieces(samples_T, start),
+            options=request.options,
         )
         prepared.book(features=time.perf_counter() - began)
         return prepared
@@ -149,28 +153,34 @@ class AuricleRecognizer:
         heard_s = heard_frames * self.config.feature_spec.hop_ms / 1000
         return min(1.0, heard_s / prepared.duration_s)
 
-    def decode(self, prepared: Prepared, piece: Piece, logp_TV: Floats) -> None:
-        """Turn one piece's log-probabilities into words."""
+    def decode(self, prepared: Prepared, piece: Piece, logp_TV: Floats) -> list[HeardWord]:
+        """Turn one piece's log-probabilities into words, which nothing changes later."""
         began = time.perf_counter()
         decoder = self._new_decoder()
         decoder.accept(logp_TV)
-        prepared.words += assemble.timed_words(
+        heard = heard_words(
             decoder.finish(),
+            logp_TV,
+            self.table,
             offset_s=piece.start_frame * self.config.feature_spec.hop_ms / 1000,
             frame_s=self.config.frame_ms / 1000,
+            spelling=prepared.options.spelling,
         )
+        prepared.heard += heard
         prepared.book(decoding=time.perf_counter() - began)
+        return heard
 
     def transcript(
         self, prepared: Prepared, *, network_s: float = 0.0, total_s: float = 0.0
     ) -> Transcript:
         """The answer, once every piece is decoded."""
-        words = tuple(prepared.words)
+        segments = heard_segments(prepared.heard, pause_s=prepared.options.pause_s)
+        words = tuple(word for segment in segments for word in segment.words)
         return Transcript(
             text=assemble.joined(words),
             language=self.config.language,
             duration_s=round(prepared.duration_s, 3),
-            segments=assemble.segments(words),
+            segments=segments,
             words=words,
             model=self.facts,
             audio_digest=prepared.audio_digest,
@@ -189,7 +199,7 @@ class AuricleRecognizer:
             engine=self.engine,
             start=self._warm_start.begin(request.speaker, native_rate_hz=request.rate_hz),
             new_decoder=self._new_decoder,
-            table=self._table,
+            table=self.table,
         )
         return LiveStream(request, parts)
 
@@ -214,7 +224,7 @@ class AuricleRecognizer:
         )
 
     def _new_decoder(self) -> StreamingDecoder:
-        return make_decoder(self.config.decoder, self._table, self._language_model, self._lexicon)
+        return make_decoder(self.config.decoder, self.table, self._language_model, self._lexicon)
 
     def _recognition(self, request: AudioRequest) -> Recognition:
         began = time.perf_counter()

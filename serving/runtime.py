@@ -10,6 +10,8 @@ from typing import Any, ParamSpec, TypeVar
 from serving import logs
 from serving.engine.batcher import Answer, Batcher
 from serving.engine.slab import SlabFull
+from serving.evidence import HeardWord
+from serving.file_options import NOTHING_SPECIAL, FileOptions
 from serving.front.cutter import Piece
 from serving.metrics import ServiceMetrics
 from serving.prepared import Prepared
@@ -23,6 +25,7 @@ from serving.streaming.streams import StreamRequest
 P = ParamSpec("P")
 T = TypeVar("T")
 _POLL_S = 0.05
+_PIECES_AT_ONCE = 4  # of one recording, where nobody waits for the first words
 
 
 class Runtime:
@@ -95,19 +98,32 @@ class Runtime:
         network_s: float,
         deadline_s: float | None = None,
         on_progress: Callable[[float], None] = lambda fraction: None,
+        options: FileOptions = NOTHING_SPECIAL,
+        on_heard: Callable[[Piece, list[HeardWord]], None] | None = None,
     ) -> Transcript:
         """Answer one uploaded recording; ``read`` is called on a worker thread.
 
         The model takes the rows that are due first: work that may wait says so by a late deadline.
+        ``on_heard`` is told each piece's words as soon as they are certain; somebody waits for it,
+        so pieces then go to the model one by one.
         """
         began = time.perf_counter()
         with self._file_admitted():
             recognizer = self.recognizer
-            prepared = await self.work(
-                lambda: recognizer.prepare(AudioRequest(content=read(), name=name, speaker=speaker))
-            )
-            while pieces := await self.work(recognizer.next_pieces, prepared):
-                await self._pieces(prepared, pieces, deadline_s or self.settings.request_deadline_s)
+
+            def prepare() -> Prepared:
+                return recognizer.prepare(
+                    AudioRequest(content=read(), name=name, speaker=speaker, options=options)
+                )
+
+            prepared = await self.work(prepare)
+            most = _PIECES_AT_ONCE if on_heard is None else 1
+            while pieces := await self.work(recognizer.next_pieces, prepared, most):
+                heard = await self._pieces(
+                    prepared, pieces, deadline_s or self.settings.request_deadline_s
+                )
+                if on_heard is not None:
+                    on_heard(pieces[-1], heard)
                 heard_frames = pieces[-1].start_frame + len(pieces[-1].x_TF)
                 on_progress(recognizer.fraction(prepared, heard_frames))
             spent_s = time.perf_counter() - began
@@ -147,7 +163,9 @@ class Runtime:
         self.metrics.streams_open.set(len(self._sessions))
         self.batcher.streams_open = len(self._sessions)
 
-    async def _pieces(self, prepared: Prepared, pieces: list[Piece], deadline_s: float) -> None:
+    async def _pieces(
+        self, prepared: Prepared, pieces: list[Piece], deadline_s: float
+    ) -> list[HeardWord]:
         infer = self.batcher.infer
         answers = await together([infer(piece.x_TF, deadline_s=deadline_s) for piece in pieces])
         prepared.book(
@@ -155,11 +173,14 @@ class Runtime:
             model=sum(answer.model_s for answer in answers),
         )
 
-        def decode() -> None:
-            for piece, answer in zip(pieces, answers, strict=True):
-                self.recognizer.decode(prepared, piece, answer.logp_TV)
+        def decode() -> list[HeardWord]:
+            return [
+                word
+                for piece, answer in zip(pieces, answers, strict=True)
+                for word in self.recognizer.decode(prepared, piece, answer.logp_TV)
+            ]
 
-        await self.work(decode)
+        return await self.work(decode)
 
     @contextmanager
     def _file_admitted(self) -> Iterator[None]:

@@ -7,6 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 TRANSCRIPT_SCHEMA_VERSION: Literal[1] = 1
 
 
+def _is_absent(value: object) -> bool:
+    return value is None
+
+
 class _Frozen(BaseModel):
     """A value that crosses a trust border, never changed after it is made.
 
@@ -23,6 +27,8 @@ class Word(_Frozen):
     start: float  # seconds from the start of the recording
     end: float
     confidence: float = Field(ge=0.0, le=1.0)
+    # Where channels are speakers of their own; absent where they were mixed.
+    channel: int | None = Field(default=None, ge=0, exclude_if=_is_absent)
 
 
 class Segment(_Frozen):
@@ -34,6 +40,10 @@ class Segment(_Frozen):
     text: str
     confidence: float = Field(ge=0.0, le=1.0)
     words: tuple[Word, ...]
+    channel: int | None = Field(default=None, ge=0, exclude_if=_is_absent)
+    # Mean natural-log probability of its letters, and the model's chance that nothing was said.
+    avg_logprob: float | None = Field(default=None, le=0.0, exclude_if=_is_absent)
+    no_speech_prob: float | None = Field(default=None, ge=0.0, le=1.0, exclude_if=_is_absent)
 
 
 class ModelFacts(_Frozen):
@@ -83,7 +93,7 @@ class Transcript(_Frozen):
     model: ModelFacts
     audio_digest: str
     timings_ms: Timings = Timings()
-    warnings: tuple[str, ...] = ()  # no_speech, truncated_audio
+    warnings: tuple[str, ...] = ()  # no_speech, truncated_audio and the like
     normalisation: Normalisation = Normalisation()
     redactions: tuple[Redaction, ...] = ()
     degradation: str | None = None

@@ -37,6 +37,7 @@ class Application:
     def __init__(self) -> None:
         routes = [
             Route("/v1/audio/transcriptions", openai_api.transcriptions, methods=["POST"]),
+            Route("/v1/audio/translations", openai_api.translations, methods=["POST"]),
             Route("/v1/models", openai_api.models, methods=["GET"]),
             Route("/v1/models/{model}", openai_api.model, methods=["GET"]),
             *jobs_api.routes(),

@@ -20,7 +20,7 @@ from governance.canonical import digest
 from serving.api.callers import caller_of, speaker_of
 from serving.api.jobs_events import event_stream
 from serving.api.jobs_form import Submission, check_submission, fields_of, read_json, refused
-from serving.api.openai_api import verbose
+from serving.api.openai_answers import plain, verbose
 from serving.api.openai_form import read_form
 from serving.job_service import JobService
 from serving.jobs.blobs import content_digest
@@ -43,7 +43,7 @@ ROUTE = "jobs"
 _PATH = "/v1/jobs"
 _KEY_HEADER = "idempotency-key"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_FORMATS = ("transcript", "json", "text", "verbose_json")
+_FORMATS = ("transcript", "json", "text", "srt", "vtt", "verbose_json")
 _LIMITS = (1, 100)
 
 
@@ -207,11 +207,11 @@ async def result(request: Request) -> Response:
     if shape == "transcript":
         return Response(text, media_type="application/json")
     transcript = Transcript.model_validate_json(text)
-    if shape == "text":
-        return PlainTextResponse(transcript.text + "\n")
+    if shape in ("text", "srt", "vtt"):
+        return PlainTextResponse(plain(transcript, shape))
     if shape == "json":
         return JSONResponse({"text": transcript.text, "warnings": list(transcript.warnings)})
-    return JSONResponse(verbose(transcript, words))
+    return JSONResponse(verbose(transcript, words, jobs.runtime.recognizer.table))
 
 
 async def events(request: Request) -> Response:

@@ -1,16 +1,7 @@
 """The form of ``/v1/audio/transcriptions``: read within limits, every field answered for.
 
-======================================  =========================================================
-field                                   what happens
-======================================  =========================================================
-file, model                             honoured, required
-language                                honoured: the model's language, others are refused
-response_format                         json, text, verbose_json; others are refused
-timestamp_granularities[]               honoured with verbose_json: word, segment
-temperature, stream, prompt,            the neutral value is accepted (0, false, "", auto);
-chunking_strategy                       others are refused: this model cannot honour them
-everything else                         refused, named in ``param``
-======================================  =========================================================
+What is honoured, accepted where it asks for nothing, or refused by name is the table of
+`openai_fields`; `docs/openai-fields.md` publishes it.
 """
 
 from collections.abc import AsyncIterator
@@ -20,21 +11,18 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from serving.api import openai_chunking
 from serving.api.callers import require_language, require_model
-from serving.problems import ApiProblem
+from serving.api.openai_fields import BY_NAME, INCLUDES
+from serving.api.openai_fields import FORMATS as FORMATS
+from serving.api.openai_fields import GRANULARITIES as GRANULARITIES
+from serving.api.openai_fields import NEUTRAL as NEUTRAL
+from serving.file_options import FileOptions
+from serving.problems import ApiProblem, too_large
 from serving.runtime import Runtime
 from serving.settings import ServeSettings
 
-FORMATS = ("json", "text", "verbose_json")
-GRANULARITIES = ("word", "segment")
-_KNOWN = ("file", "model", "language", "response_format", "timestamp_granularities[]")
-NEUTRAL = {
-    "temperature": ("", "0", "0.0"),
-    "stream": ("", "false", "False"),
-    "prompt": ("",),
-    "chunking_strategy": ("", "auto"),
-}
-_MAX_FIELDS = 64
+_MAX_FIELDS = 512
 _NAME_CHARACTERS = 80
 
 
@@ -45,41 +33,78 @@ class TranscriptionForm:
     upload: UploadFile
     response_format: str
     granularities: tuple[str, ...]
+    logprobs: bool
+    options: FileOptions
 
 
 def check_form(form: FormData, runtime: Runtime) -> TranscriptionForm:
     """Every field is honoured, neutral or refused by name."""
-    for name, value in form.multi_items():
-        if name in _KNOWN:
-            continue
-        if name in NEUTRAL and value in NEUTRAL[name]:
-            continue
-        raise _unsupported(name)
+    _check_names(form)
     upload = form.get("file")
     if not isinstance(upload, UploadFile):
         raise ApiProblem(
             400, "You must provide a file.", param="file", code="missing_required_parameter"
         )
     require_model(_text(form, "model"), runtime)
-    require_language(_text(form, "language"), runtime)
+    _check_languages(form, runtime)
     response_format = _text(form, "response_format") or "json"
     if response_format not in FORMATS:
         raise _refused("response_format", f"must be one of {', '.join(FORMATS)}")
+    logprobs = bool(_chosen(form, "include", INCLUDES))
+    if logprobs and response_format != "json":
+        raise _refused("include[]", "logprobs need response_format=json")
+    granularities = _chosen(form, "timestamp_granularities", GRANULARITIES)
+    if granularities and response_format != "verbose_json":
+        raise _refused("timestamp_granularities[]", "needs response_format=verbose_json")
     return TranscriptionForm(
         upload=upload,
         response_format=response_format,
-        granularities=_granularities(form, response_format),
+        granularities=granularities or ("segment",),
+        logprobs=logprobs,
+        options=FileOptions(pause_s=openai_chunking.pause_of(form), spelling=logprobs),
     )
 
 
-def _granularities(form: FormData, response_format: str) -> tuple[str, ...]:
-    field = "timestamp_granularities[]"
-    asked = tuple(str(value) for value in form.getlist(field))
-    if any(value not in GRANULARITIES for value in asked):
-        raise _refused(field, f"must be of {', '.join(GRANULARITIES)}")
-    if asked and response_format != "verbose_json":
-        raise _refused(field, "needs response_format=verbose_json")
-    return asked or ("segment",)
+def _check_names(form: FormData) -> None:
+    for name, value in form.multi_items():
+        if name in openai_chunking.KEYS:
+            continue
+        field = BY_NAME.get(name)
+        if field is not None and field.answer == "honoured":
+            continue
+        if field is not None and value in NEUTRAL.get(field.name, ()):
+            continue
+        raise _unsupported(name)
+
+
+def _check_languages(form: FormData, runtime: Runtime) -> None:
+    require_language(_text(form, "language"), runtime)
+    own = runtime.recognizer.config.language
+    possible = _many(form, "languages")
+    if possible and not any(
+        name.lower().replace("_", "-").split("-")[0] == own for name in possible
+    ):
+        raise ApiProblem(
+            400,
+            f"This model knows the language `{own}` only.",
+            param="languages",
+            code="unsupported_language",
+        )
+
+
+def _chosen(form: FormData, name: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    asked = _many(form, name)
+    if any(value not in allowed for value in asked):
+        raise _refused(f"{name}[]", f"must be of {', '.join(allowed)}")
+    return asked
+
+
+def _many(form: FormData, name: str) -> tuple[str, ...]:
+    """A list's values, under its name with or without ``[]``."""
+    values = [*form.getlist(name), *form.getlist(f"{name}[]")]
+    if not all(isinstance(value, str) for value in values):
+        raise _refused(name, "must be text, not a file")
+    return tuple(str(value) for value in values)
 
 
 def _text(form: FormData, name: str) -> str:
@@ -109,7 +134,7 @@ async def read_form(request: Request, settings: ServeSettings) -> FormData:
     limit = settings.max_upload_bytes
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     stream = _limited(request.stream(), limit)
     parser = MultiPartParser(request.headers, stream, max_files=1, max_fields=_MAX_FIELDS)
     try:
@@ -127,13 +152,8 @@ async def _limited(stream: AsyncIterator[bytes], limit: int) -> AsyncIterator[by
     async for block in stream:
         seen += len(block)
         if seen > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         yield block
-
-
-def _too_large(limit: int) -> ApiProblem:
-    message = f"The upload is larger than the {limit / (1 << 20):.4g} MiB allowed."
-    return ApiProblem(413, message, param="file", code="audio_too_large")
 
 
 class closing:

@@ -95,6 +95,13 @@ def _transcription() -> tuple[Operation, ...]:
             answers={200: ("the text", _transcription_answers())},
             errors=(400, 401, 403, 404, 413, 429, 500, 503),
         ),
+        Operation(
+            verb="post",
+            path="/v1/audio/translations",
+            summary="Refused: no model here translates",
+            answers={},
+            errors=(400, 401, 403, 429),
+        ),
     )
 
 
@@ -103,6 +110,8 @@ def _transcription_answers() -> dict[str, Any]:
     return {
         "application/json": {"anyOf": both},
         "text/plain": shapes.text("with `response_format=text`"),
+        "application/x-subrip": shapes.text("with `response_format=srt`"),
+        "text/vtt": shapes.text("with `response_format=vtt`"),
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from serving.api import openai_form
+from serving.api import openai_chunking, openai_fields, openai_form
 from serving.jobs.records import STATES
 from serving.schema import Transcript
 
@@ -48,11 +48,23 @@ def transcription_form() -> dict[str, Any]:
         name: text(f"accepted where it asks for nothing: {_quoted(values)}")
         for name, values in openai_form.NEUTRAL.items()
     }
+    own = ("file", "model", "language", "response_format", *neutral)
+    others = {
+        **{
+            f"{field.name}[]" if field.many else field.name: (
+                rows(text(field.takes)) if field.many else text(field.takes)
+            )
+            for field in openai_fields.FIELDS
+            if field.answer == "honoured" and field.name not in own
+        },
+        **{key: text("part of a `server_vad` object") for key in openai_chunking.KEYS},
+    }
     fields = {
         "file": text("any audio or video format", format="binary"),
         "model": text("the model's name, `NAME@VERSION`, or an alias of the service"),
         "language": text("the model's own language, with any region"),
         "response_format": text(enum=list(openai_form.FORMATS), default="json"),
+        **others,
         "timestamp_granularities[]": {
             "type": "array",
             "items": text(enum=list(openai_form.GRANULARITIES)),
@@ -127,7 +139,15 @@ def _usage() -> dict[str, Any]:
 
 def _transcription() -> dict[str, Any]:
     warnings = rows(text())
-    return thing({"text": text(), "usage": _usage(), "warnings": warnings})
+    letter = thing({"token": text(), "bytes": rows(number(kind="integer")), "logprob": number()})
+    fields = {
+        "text": text(),
+        "usage": _usage(),
+        "warnings": warnings,
+        "model": text("`NAME@VERSION`"),
+        "logprobs": rows(letter),
+    }
+    return thing(fields, optional=("logprobs",))
 
 
 def _verbose() -> dict[str, Any]:
@@ -140,8 +160,10 @@ def _verbose() -> dict[str, Any]:
             "end": number("seconds"),
             "text": text(),
             "temperature": number(),
-            "avg_logprob": number("mean of the logarithms of the words' confidence"),
+            "tokens": rows(number(kind="integer")),
+            "avg_logprob": number("mean natural-log probability of the letters"),
             "compression_ratio": number(),
+            "no_speech_prob": number("chance that no letter was said"),
             "confidence": number("0 to 1: evidence, not a probability"),
         }
     )
@@ -152,6 +174,7 @@ def _verbose() -> dict[str, Any]:
         "text": text(),
         "usage": _usage(),
         "warnings": rows(text("such as `no_speech` or `truncated_audio`")),
+        "model": text("`NAME@VERSION`"),
         "auricle": ref("Transcript"),
         "words": rows(word),
         "segments": rows(segment),

@@ -20,7 +20,7 @@ SAFE_FIELDS = frozenset(
      "normalisation", "degradation"}
 )  # fmt: skip
 SAFE_WORD_FIELDS = frozenset({"start", "end", "confidence", "speaker", "channel"})
-SAFE_SEGMENT_FIELDS = SAFE_WORD_FIELDS | {"id"}
+SAFE_SEGMENT_FIELDS = SAFE_WORD_FIELDS | {"id", "avg_logprob", "no_speech_prob"}
 
 
 def redact_transcript(

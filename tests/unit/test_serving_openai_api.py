@@ -1,6 +1,7 @@
 """The HTTP side: OpenAI's shapes for answers and for everything that is wrong."""
 
 import io
+import itertools
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 
 from features.priors import Prior, PriorKey, write_view
 from features.spec import FeatureSpec
+from features.tokens import TokenTable
 from serving.runtime import Runtime
 from serving.schema import Transcript
 from tests.support_bundle import babble, make_bundle
@@ -70,6 +72,70 @@ def test_the_three_formats_say_the_same(client: TestClient) -> None:
     assert parts.pop("total") == pytest.approx(sum(parts.values()), abs=1.0)
     assert all(word.end > word.start >= 0 for word in transcript.words)
     assert transcript.normalisation.state == "cold"
+
+
+def test_subtitles_hold_every_word_and_say_what_they_are(client: TestClient) -> None:
+    sound = wav(babble(6.0))
+    text = post(client, sound).json()["text"]
+    for name, kind in (("srt", "application/x-subrip"), ("vtt", "text/vtt")):
+        answer = post(client, sound, response_format=name)
+        assert answer.headers["content-type"] == f"{kind}; charset=utf-8"
+        lines = [line for line in answer.text.split("\n") if "-->" not in line]
+        said = [line for line in lines if line and line != "WEBVTT" and not line.isdigit()]
+        assert " ".join(said) == text
+        assert answer.headers["openai-model"].startswith("tiny@")
+
+
+def test_log_probabilities_spell_the_text(client: TestClient, bundle_dir: Path) -> None:
+    sound = wav(babble(70.0)[: 59 * 16_000])  # more than one piece
+    answer = post(client, sound, **{"include[]": "logprobs"}).json()
+    letters = answer["logprobs"]
+    assert "".join(letter["token"] for letter in letters) == answer["text"]
+    assert all(bytes(letter["bytes"]).decode() == letter["token"] for letter in letters)
+    assert all(letter["logprob"] <= 0.0 for letter in letters)
+    assert len({letter["logprob"] for letter in letters}) > len(letters) / 3
+    assert "logprobs" not in post(client, sound).json()
+
+
+def test_a_segment_says_what_it_rests_on(client: TestClient, bundle_dir: Path) -> None:
+    sound = wav(babble(6.0))
+    verbose = post(client, sound, response_format="verbose_json").json()
+    letters = post(client, sound, **{"include[]": "logprobs"}).json()["logprobs"]
+    table = TokenTable.from_file(bundle_dir / "tokens.txt")
+    said = [letter for letter in letters if letter["token"] != " "]
+    weighted = 0.0
+    for segment in verbose["segments"]:
+        assert table.decode(segment["tokens"]) == segment["text"]
+        assert segment["avg_logprob"] < 0.0 <= segment["no_speech_prob"] <= 1.0
+        weighted += segment["avg_logprob"] * len(segment["text"].replace(" ", ""))
+    total = sum(letter["logprob"] for letter in said)
+    assert weighted == pytest.approx(total, rel=1e-3)
+
+
+def test_a_shorter_pause_may_begin_a_new_segment(client: TestClient) -> None:
+    sound = wav(babble(12.0))
+    asked = {"response_format": "verbose_json"}
+    usual = post(client, sound, **asked).json()
+    for strategy in (
+        {"chunking_strategy": '{"type": "server_vad", "silence_duration_ms": 100}'},
+        {
+            "chunking_strategy[type]": "server_vad",
+            "chunking_strategy[silence_duration_ms]": "100",
+            "chunking_strategy[prefix_padding_ms]": "300",
+            "chunking_strategy[threshold]": "0.5",
+        },
+    ):
+        finer = post(client, sound, **asked, **strategy).json()
+        assert finer["text"] == usual["text"]
+        assert len(finer["segments"]) > len(usual["segments"])
+        for one, next_one in itertools.pairwise(finer["segments"]):
+            assert next_one["start"] - one["end"] > 0.1 or next_one["end"] - one["start"] > 15
+
+
+def test_translation_is_refused_in_words(client: TestClient) -> None:
+    files = {"file": ("a.wav", wav(babble(0.5)))}
+    answer = client.post("/v1/audio/translations", data={"model": "tiny"}, files=files)
+    assert answer.status_code == 400 and error_of(answer)["code"] == "unsupported_operation"
 
 
 def test_words_come_only_when_asked_for(client: TestClient) -> None:
@@ -135,11 +201,30 @@ def test_a_header_that_claims_two_gigabytes_costs_nothing(client: TestClient) ->
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"response_format": "srt"}, "response_format"),
+        ({"response_format": "diarized_json"}, "response_format"),
+        ({"response_format": "docx"}, "response_format"),
         ({"temperature": "0.7"}, "temperature"),
         ({"prompt": "Dear doctor"}, "prompt"),
         ({"stream": "true"}, "stream"),
-        ({"include[]": "logprobs"}, "include[]"),
+        ({"include[]": "logprobs", "response_format": "verbose_json"}, "include[]"),
+        ({"include[]": "everything"}, "include[]"),
+        ({"languages[]": ["de", "fr"]}, "languages"),
+        ({"known_speaker_names[]": "agent"}, "known_speaker_names[]"),
+        ({"known_speaker_references[]": "data:audio/wav;base64,AA"}, "known_speaker_references[]"),
+        ({"chunking_strategy": "always"}, "chunking_strategy"),
+        ({"chunking_strategy[type]": "semantic"}, "chunking_strategy[type]"),
+        (
+            {"chunking_strategy": '{"type": "server_vad", "threshold": 0.9}'},
+            "chunking_strategy[threshold]",
+        ),
+        (
+            {
+                "chunking_strategy[type]": "server_vad",
+                "chunking_strategy[silence_duration_ms]": "9",
+            },
+            "chunking_strategy[silence_duration_ms]",
+        ),
+        ({"chunking_strategy": '{"type": "server_vad", "depth": 3}'}, "chunking_strategy[depth]"),
         ({"language": "de"}, "language"),
         ({"keywords": "x"}, "keywords"),
         ({"timestamp_granularities[]": "word"}, "timestamp_granularities[]"),
@@ -161,7 +246,9 @@ def test_what_cannot_be_honoured_is_refused_by_name(
 
 def test_neutral_values_are_accepted(client: TestClient) -> None:
     neutral = {"temperature": "0", "prompt": "", "stream": "false", "language": "en-GB"}
-    answer = post(client, wav(babble(1.0)), chunking_strategy="auto", **neutral)
+    more = {"languages[]": ["fr", "en-US"], "timestamp_granularities": "segment"}
+    more |= {"response_format": "verbose_json", "chunking_strategy": "auto"}
+    answer = post(client, wav(babble(1.0)), **neutral, **more)
     assert answer.status_code == 200
 
 
