@@ -1,6 +1,7 @@
 """Operation ``demo``: the main job once round, then real requests to the service that it made."""
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -71,7 +72,7 @@ def _serve_and_ask(event: dict[str, Any], wanted: int) -> list[dict[str, str]]:
 
 def ask(url: str, wanted: int) -> list[dict[str, str]]:
     """Send held-out recordings over HTTP, and the first of them over the WebSocket too."""
-    client = Client(url=url)
+    client = Client(url=url, api_key=os.environ.get("AURICLE_API_KEY", ""))
     answers = []
     with tempfile.TemporaryDirectory(prefix="auricle-demo-") as folder:
         for index, (reference, audio) in enumerate(held_out(wanted)):

@@ -79,8 +79,9 @@ def tenant(args: argparse.Namespace) -> int:
     policy = store.tenant(args.tenant)
     changed = replace(policy, limits=_limits(args, policy.limits))
     if args.redact is not None:
-        parse_policy([args.redact])  # refuses what nothing can find
-        changed = replace(changed, redact="" if args.redact == "none" else args.redact)
+        hidden = "" if args.redact == "none" else args.redact
+        parse_policy([hidden])  # refuses what nothing can find
+        changed = replace(changed, redact=hidden)
     if args.redact_mode is not None:
         changed = replace(changed, redact_mode=args.redact_mode)
     if changed != policy:
