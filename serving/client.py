@@ -114,7 +114,7 @@ class Client:
                         _receive_for(socket, chunk_ms / 1000, result, on_message)
                 socket.send(json.dumps({"type": "CloseStream"}))
                 for message in socket:
-                    _book(json.loads(message), result, on_message)
+                    book(json.loads(message), result, on_message)
             except ConnectionClosed:
                 pass
         result.close_code = socket.close_code
@@ -153,17 +153,18 @@ def _receive_for(
             message = socket.recv(timeout=left)
         except TimeoutError:
             return
-        _book(json.loads(message), result, tell)
+        book(json.loads(message), result, tell)
 
 
-def _book(
+def book(
     message: dict[str, Any], result: StreamResult, tell: Callable[[dict[str, Any]], None]
 ) -> None:
+    """Keep what a message says, and tell whoever listens."""
     if message["type"] == "Metadata":
         result.metadata = message
     elif message.get("is_final"):
         result.finals.append(message)
-    else:
+    elif message["type"] == "Results":
         result.partials += 1
     tell(message)
 

@@ -8,6 +8,8 @@ from governance.telemetry import LOG_FIELDS, JsonLogFormatter
 LOGGER_NAME = "auricle.serving"
 # uvicorn and its WebSocket library, and the event loop that calls them.
 FOREIGN_LOGGER_NAMES = ("uvicorn.error", "asyncio")
+# uvicorn 0.54 says so of every WebSocket that is refused by an HTTP answer, which is none of its own.
+_FALSE_ALARM = "ASGI callable returned without completing handshake."
 _FIELDS = LOG_FIELDS | {"outcome", "code", "streams", "network_ms", "waited_s"}
 
 
@@ -32,6 +34,8 @@ def without_content(record: logging.LogRecord) -> bool:
     event loop adds to its first line shows exceptions in full.
     """
     record.msg = str(record.msg).partition("\n")[0]
+    if record.msg == _FALSE_ALARM:
+        return False
     if record.exc_info and record.exc_info[0] is not None:
         record.msg = f"{record.msg} ({record.exc_info[0].__name__})"
     record.args, record.exc_info, record.exc_text = (), None, None

@@ -31,6 +31,7 @@ from serving.front.warm_start import WarmStart
 from serving.prepared import Prepared, normalisation, timings_of
 from serving.problems import AudioTooShort
 from serving.schema import ModelFacts, Transcript
+from serving.streaming.segment import SegmentStart
 from serving.streaming.streams import (
     LiveStream,
     StreamEvent,
@@ -193,15 +194,20 @@ class AuricleRecognizer:
         """One answer per request, in order; a bad recording never spoils its neighbours."""
         return [self._recognition(request) for request in batch]
 
-    def open_live(self, request: StreamRequest) -> LiveStream:
-        """A stream whose chunks the caller runs; its prior is fixed here."""
+    def open_live(
+        self, request: StreamRequest, begins: Sequence[SegmentStart] | None = None
+    ) -> LiveStream:
+        """A stream whose chunks the caller runs; its prior is fixed here.
+
+        ``begins``: where a stream goes on that another process began.
+        """
         parts = StreamParts(
             engine=self.engine,
             start=self._warm_start.begin(request.speaker, native_rate_hz=request.rate_hz),
             new_decoder=self._new_decoder,
             table=self.table,
         )
-        return LiveStream(request, parts)
+        return LiveStream(request, parts, begins)
 
     def open_stream(self, request: StreamRequest) -> SyncStream:
         """A stream that runs its own chunks."""

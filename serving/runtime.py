@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -19,6 +19,8 @@ from serving.problems import draining, overloaded
 from serving.recognizer import AudioRequest, AuricleRecognizer
 from serving.schema import Transcript
 from serving.settings import ServeSettings
+from serving.streaming.resume import StreamKeeper
+from serving.streaming.segment import SegmentStart
 from serving.streaming.sessions import StreamSession
 from serving.streaming.streams import StreamRequest
 
@@ -42,6 +44,7 @@ class Runtime:
         self._draining: asyncio.Event | None = None
         self._files = 0
         self._sessions: set[StreamSession] = set()
+        self.keeper = StreamKeeper(settings.stream_keep_s)
 
     async def start(self) -> None:
         """Begin to serve, on the running loop."""
@@ -76,6 +79,7 @@ class Runtime:
     async def drain(self) -> None:
         """Refuse new work and wait until the old is done, at most ``drain_s``."""
         self.draining.set()
+        self.keeper.forget_absent()
         began = time.monotonic()
         while (self._sessions or self._files) and (
             time.monotonic() - began < self.settings.drain_s
@@ -135,14 +139,19 @@ class Runtime:
         self.metrics.normalisation.labels(prepared.normalisation.state).inc()
         return transcript
 
-    async def open_stream(self, request: StreamRequest) -> StreamSession:
-        """Admit a live stream and fix its prior."""
+    async def open_stream(
+        self, request: StreamRequest, begins: Sequence[SegmentStart] | None = None
+    ) -> StreamSession:
+        """Admit a live stream and fix its prior; ``begins`` as in `AuricleRecognizer.open_live`.
+
+        A stream that is kept for an absent client makes room for one that is here.
+        """
         if not self.ready:
             raise draining()
-        if len(self._sessions) >= self.settings.max_streams:
+        if len(self._sessions) >= self.settings.max_streams and not self.keeper.forget_absent(1):
             raise overloaded("All live streams are taken.")
         try:
-            live = await self.work(self.recognizer.open_live, request)
+            live = await self.work(self.recognizer.open_live, request, begins)
         except SlabFull:
             raise overloaded("All live streams are taken.") from None
         session = StreamSession(

@@ -55,6 +55,7 @@ class ServeSettings:
     max_streams: int = 32  # live streams; more are refused before the upgrade
     stream_idle_s: float = 12.0  # without any message, then the stream ends
     stream_session_s: float = 4 * 3600.0  # longest live stream
+    stream_keep_s: float = 30.0  # a resumable stream waits so long for its client's return
     stream_unsent_bytes: int = 1 << 20  # results that a live stream's client may leave unread ...
     stream_unsent_s: float = 10.0  # ... and for how long it may read nothing; then it is closed
     max_frame_bytes: int = 4 << 20  # of one WebSocket message

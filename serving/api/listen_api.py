@@ -17,17 +17,17 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from data.audio_errors import AudioError
 from serving import logs
 from serving.api import listen_messages as messages
-from serving.api.callers import require_language, require_model, speaker_of
+from serving.api.callers import require_language, require_model
 from serving.api.listen_messages import Ending, Shapes
 from serving.api.listen_outbox import Outbox
 from serving.api.listen_query import ListenQuery, parse_query
+from serving.api.listen_resume import AWAY, Opened, open_for
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
 from serving.streaming.events import Event, StreamEvent
-from serving.streaming.sessions import StreamSession
 
 ROUTE = "listen"
-_CLOSE_S = 1.0  # how long a close frame may take to leave
+_CLOSE_S = 5.0  # how long a close frame may take to leave
 
 
 async def listen(websocket: WebSocket) -> None:
@@ -40,11 +40,12 @@ async def listen(websocket: WebSocket) -> None:
         if query.model:
             require_model(query.model, runtime)
         require_language(query.language, runtime)
-        session = await runtime.open_stream(query.stream_request(speaker_of(websocket)))
+        ends = began + runtime.settings.stream_session_s
+        opened = await open_for(websocket, runtime, query, ends=ends)
         try:
-            outcome = await Conversation(websocket, runtime, session, query).run()
+            outcome = await Conversation(websocket, opened, query).run()
         finally:
-            session.close()
+            opened.close(outcome)
     except ApiProblem as problem:
         outcome = "refused"
         await _refuse(websocket, problem)
@@ -62,16 +63,21 @@ async def _refuse(websocket: WebSocket, problem: ApiProblem) -> None:
 class Conversation:
     """One accepted WebSocket."""
 
-    def __init__(
-        self, websocket: WebSocket, runtime: Runtime, session: StreamSession, query: ListenQuery
-    ) -> None:
+    def __init__(self, websocket: WebSocket, opened: Opened, query: ListenQuery) -> None:
         self._socket = websocket
-        self._runtime = runtime
-        self._session = session
+        self._opened = opened
+        self._runtime = runtime = opened.runtime
+        self._session = opened.session
+        self._kept = opened.kept
         self._query = query
-        self._shapes = Shapes(facts=runtime.recognizer.facts, channels=session.live.request.rows)
+        self._shapes = Shapes(
+            facts=runtime.recognizer.facts, channels=self._session.live.request.rows
+        )
         settings = runtime.settings
-        self._ends = time.monotonic() + settings.stream_session_s
+        self._ends = (
+            time.monotonic() + settings.stream_session_s if self._kept is None else self._kept.ends
+        )
+        self._fenced = asyncio.Event() if self._kept is None else self._kept.fenced
         self._outbox = Outbox(
             websocket, max_bytes=settings.stream_unsent_bytes, max_wait_s=settings.stream_unsent_s
         )
@@ -80,12 +86,16 @@ class Conversation:
         """Converse until one side ends it; gives the outcome for the metrics."""
         watched: list[asyncio.Future[Any]] = [
             asyncio.ensure_future(event.wait())
-            for event in (self._runtime.draining, self._outbox.stuck)
+            for event in (self._runtime.draining, self._outbox.stuck, self._fenced)
         ]
         try:
             request_id = self._shapes.request_id.encode()
-            await self._socket.accept(headers=[(b"dg-request-id", request_id)])
-            ending = await self._until_ended(watched)
+            headers = [(b"dg-request-id", request_id), *self._opened.headers()]
+            await self._socket.accept(headers=headers)
+            for message in self._opened.missed:
+                self._outbox.put(message)
+            over = self._kept is not None and self._kept.over
+            ending = messages.DONE if over else await self._until_ended(watched)
             return await self._end(ending)
         except WebSocketDisconnect:
             return "abandoned"
@@ -129,6 +139,8 @@ class Conversation:
     def _stopped(self) -> Ending | None:
         if self._outbox.gone:
             raise WebSocketDisconnect
+        if self._fenced.is_set():
+            return messages.SUPERSEDED
         if self._outbox.stuck.is_set():
             return messages.SLOW
         return messages.DRAINED if self._runtime.draining.is_set() else None
@@ -160,14 +172,18 @@ class Conversation:
         elif kind == "Finalize":
             async for event in self._session.conclude(last=False):
                 self._tell(event)
+            if self._kept is not None:
+                self._kept.finalizes += 1
         return None
 
     async def _end(self, ending: Ending) -> str:
-        """Final results, Metadata, close; a client that does not read only gets the last."""
-        if ending.outcome not in ("failed", "slow"):
-            async for event in self._session.conclude(last=True):
-                self._tell(event)
-            self._outbox.put(self._metadata())
+        """Final results, Metadata, close; a client that does not read only gets the last.
+
+        A stream whose client may come back goes on where it is, and is not made final.
+        """
+        unread = ("failed", "slow") if self._kept is None else ("failed", *AWAY)
+        if ending.outcome not in unread:
+            await self._conclude(provisional=ending.outcome == "drained")
             await self._outbox.delivered()
         if self._outbox.gone:
             return "abandoned"
@@ -176,11 +192,23 @@ class Conversation:
             await asyncio.wait_for(self._socket.close(ending.code, ending.shown), _CLOSE_S)
         return ending.outcome
 
-    def _tell(self, event: Event) -> None:
-        partial = isinstance(event, StreamEvent) and not event.is_final
-        self._outbox.put(self._shapes.of(event), partial_of=event.channel if partial else None)
-
-    def _metadata(self) -> dict[str, Any]:
+    async def _conclude(self, *, provisional: bool) -> None:
+        if self._kept is not None and self._kept.over:
+            return
+        async for event in self._session.conclude(last=True):
+            self._tell(event, provisional=provisional)
         live = self._session.live
         transcript = self._runtime.recognizer.stream_transcript(live)
-        return self._shapes.metadata(transcript, sha256=live.audio_digest)
+        metadata = self._shapes.metadata(transcript, sha256=live.audio_digest)
+        if self._kept is not None:
+            self._kept.number(metadata, None, provisional=provisional)
+        self._outbox.put(metadata)
+
+    def _tell(self, event: Event, *, provisional: bool = False) -> None:
+        message = self._shapes.of(event)
+        if isinstance(event, StreamEvent) and not event.is_final:
+            self._outbox.put(message, partial_of=event.channel)
+            return
+        if self._kept is not None:
+            self._kept.number(message, event, provisional=provisional)
+        self._outbox.put(message)

@@ -41,6 +41,9 @@ BAD_TEXT = Ending(
 )
 TOO_BIG = Ending(code=1009, reason="audio message too large", outcome="refused")
 DRAINED = Ending(code=1012, reason="the service is shutting down", outcome="drained")
+SUPERSEDED = Ending(
+    code=1008, reason="the session goes on over another connection", outcome="superseded"
+)
 SLOW = Ending(code=1008, reason="results are read too slowly", outcome="slow")
 
 

@@ -45,6 +45,7 @@ PARAMETERS = (
     _honoured("utterance_end_ms", "milliseconds from 1000 to 5000; needs interim_results"),
     _honoured("vad_events", "true, false"),
     _honoured("speaker", "a pseudonym, for a warm start (our own extension)"),
+    _honoured("resumable", "true, false (our own extension)"),
     _neutral("punctuate", "false"),
     _neutral("smart_format", "false"),
     _neutral("numerals", "false"),
@@ -87,6 +88,7 @@ class ListenQuery:
     endpointing_ms: int | None  # None: utterances end only where the server must end them
     utterance_end_ms: int | None
     vad_events: bool
+    resumable: bool  # whether the stream outlives its connection
 
     def stream_request(self, speaker: str | None) -> StreamRequest:
         """What the recogniser needs of it."""
@@ -122,6 +124,7 @@ def parse_query(query: QueryParams) -> ListenQuery:
         endpointing_ms=_endpointing(query),
         utterance_end_ms=_utterance_end(query),
         vad_events=_flag(query, "vad_events"),
+        resumable=_flag(query, "resumable"),
     )
 
 

@@ -52,7 +52,7 @@ class ChannelStream:
         self._armed = True  # the next voice is worth a SpeechStarted
         self._started_s = -1.0  # the last one told
         self._done = 0  # encoder frames of this segment that the model answered
-        self._last_word_end_s: float | None = None  # of finals, until an UtteranceEnd is told
+        self._last_word_end_s = begin.last_word_end_s  # of finals, until an UtteranceEnd is told
         self.words: list[Word] = []  # of final utterances
         self._begin(begin)
 
@@ -121,11 +121,6 @@ class ChannelStream:
         events, self._events = self._events, []
         return events
 
-    @property
-    def resume(self) -> SegmentStart:
-        """Where the open segment began."""
-        return self._segment.begin
-
     def _begin(self, begin: SegmentStart) -> None:
         self._parts.engine.slab.reset(self._row)
         config = self._parts.engine.bundle.config
@@ -163,15 +158,15 @@ class ChannelStream:
         self, hypothesis: Hypothesis, *, speech_final: bool, from_finalize: bool = False
     ) -> None:
         words = self._words(hypothesis)
+        if words:
+            self._last_word_end_s = words[-1].end
         event = replace(
             self._event(words),
             is_final=True,
             speech_final=speech_final,
             from_finalize=from_finalize,
-            resume=self._cut(),
+            resume=replace(self._cut(), last_word_end_s=self._last_word_end_s),
         )
-        if words:
-            self._last_word_end_s = words[-1].end
         self.words.extend(words)
         self._events.append(event)
         assert event.resume is not None

@@ -26,6 +26,11 @@ class StreamRequest:
     speaker: str | None = None  # pseudonym, for a warm start
 
     @property
+    def enterable(self) -> bool:
+        """Whether the bytes can be taken up in the middle."""
+        return self.encoding not in (None, OGG_OPUS)
+
+    @property
     def rows(self) -> int:
         """Places of the model that the stream takes."""
         return self.channels if self.multichannel else 1

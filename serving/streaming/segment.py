@@ -31,6 +31,7 @@ class SegmentStart:
     mean: tuple[float, ...]  # of the normaliser so far, per mel bin ...
     mean_frames: int  # ... which is worth so many frames
     voice: VoiceState | None = None
+    last_word_end_s: float | None = None  # of finals, while an UtteranceEnd may still follow
 
 
 def first_start(prior: StartState) -> SegmentStart:

@@ -52,18 +52,23 @@ class LiveStream:
         """``begins``: where a stream goes on that another process began, one per channel."""
         self.request = request
         self.parts = parts
-        self._begins = tuple(begins or [first_start(parts.start)] * request.rows)
+        self.begins = tuple(begins or [first_start(parts.start)] * request.rows)
         self._source = source_of(request)
-        self._audio_from = min(begin.base for begin in self._begins)
+        self._audio_from = min(begin.base for begin in self.begins)
         self._samples = self._audio_from  # received, of each channel
         self._channels: list[ChannelStream] = []  # made when the rate is known
         self._asked: list[ChannelStream] = []  # whose chunks are at the model
         self._ending: Ending | None = None
         self._ended = False
         self._sha = hashlib.sha256()
-        self.bytes_heard = 0
+        self.bytes_heard = self._audio_from * (self._source.frame_bytes or 0)
         self.feature_s = 0.0  # spent on samples and features, until the caller takes it
         self.rows = _rows(parts, request.rows)
+
+    @property
+    def frame_bytes(self) -> int | None:
+        """Bytes of one sample of all channels; None where the audio has no such thing."""
+        return self._source.frame_bytes
 
     @property
     def duration_s(self) -> float:
@@ -130,7 +135,7 @@ class LiveStream:
 
     def _channel(self, at: int) -> ChannelStream:
         return ChannelStream(
-            self.request, self.parts, self._begins[at], rate_hz=self._source.rate_hz,
+            self.request, self.parts, self.begins[at], rate_hz=self._source.rate_hz,
             row=self.rows[at], channel=at, audio_from=self._audio_from,
         )  # fmt: skip
 

@@ -201,7 +201,9 @@ def test_the_published_table_is_the_codes() -> None:
 
 
 def test_every_reason_that_a_stream_ends_for_is_published() -> None:
-    endings = [wire.SESSION_LIMIT, wire.BAD_TEXT, wire.TOO_BIG, wire.DRAINED, wire.SLOW]
+    endings = [
+        wire.SESSION_LIMIT, wire.BAD_TEXT, wire.TOO_BIG, wire.DRAINED, wire.SLOW, wire.SUPERSEDED
+    ]  # fmt: skip
     assert all(f"| {ending.code} | {ending.reason} |" in PAGE for ending in endings)
     assert "NET-0001" in wire.idle(12).reason and "NET-0001" in PAGE
     assert "DATA-0000" in wire.undecodable("x").reason and "DATA-0000" in PAGE
