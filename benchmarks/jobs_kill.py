@@ -34,7 +34,8 @@ from tests.support_jobs import (
 from tests.support_receiver import Receiver, receiving
 
 _SEED = 20_261
-_KILL_WITHIN_S = 6.0  # of a start: some of it warming up, most of it work
+_KILL_WITHIN_S = 2.0  # of being ready ...
+_COLD_KILLS = 0.1  # ... or, for this share, of the start: while it warms up
 
 
 def main(argv: Sequence[str] = ()) -> int:
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] = ()) -> int:
         if given.groups:
             _part(
                 page, "the service under BentoML, by process group", folder / "bento", bundle_dir,
-                lambda customer, receiver: _at_random(customer, receiver, given.groups, 25.0),
+                lambda customer, receiver: _at_random(customer, receiver, given.groups),
                 command=lambda port: serve_command(port=port),
             )  # fmt: skip
     return page.write(given.out)
@@ -157,6 +158,8 @@ def _at_random(
         while customer.host.starts == seen and not failed:
             time.sleep(0.01)
         seen = customer.host.starts
+        if rng.random() >= _COLD_KILLS:
+            customer.host.wait_ready()
         time.sleep(rng.uniform(0, within_s))
         customer.host.signal(signal.SIGKILL)
         killed += 1

@@ -11,8 +11,9 @@ from serving.delivery.outbound import Outbound, OutboundPolicy, Resolver, system
 from serving.delivery.outbox import Outbox
 from serving.delivery.sources import SourcePolicy, Sources
 from serving.jobs import failpoints
+from serving.jobs.bell import Bell, LocalBell, RedisBell
 from serving.jobs.blobs import BlobStore
-from serving.jobs.changes import NEW_WEBHOOK, NEW_WORK, Changes
+from serving.jobs.changes import Changes
 from serving.jobs.database import Database, StoreUnavailable
 from serving.jobs.postgres import postgres_database
 from serving.jobs.sqlite import sqlite_database
@@ -37,6 +38,7 @@ class JobService:
         self.settings = settings
         self.runtime = runtime
         self.changes = Changes()
+        self.bell: Bell = RedisBell(settings.redis) if settings.redis else LocalBell(self.changes)
         self._database = _database(settings)
         self.blobs = BlobStore(settings.folder)
         rules = StoreRules(
@@ -58,11 +60,11 @@ class JobService:
         )
         self.sources = Sources(sources, self.outbound, self.blobs)
         self._worker = JobWorker(
-            runtime, self.store, self.blobs, self.changes, self.sources.fetch,
+            runtime, self.store, self.blobs, self.changes, self.bell, self.sources.fetch,
             runners=settings.runners,
         )  # fmt: skip
         self._dispatcher = Dispatcher(
-            self.outbox, self.outbound, self.changes, runtime.metrics, senders=_SENDERS,
+            self.outbox, self.outbound, self.bell, runtime.metrics, senders=_SENDERS,
             timeout_s=settings.webhook_timeout_s,
             backoff=Backoff(
                 first_s=settings.webhook_backoff_s, attempts=settings.webhook_attempts
@@ -85,15 +87,8 @@ class JobService:
                 await self._retention
         await self._worker.close()
         await self._dispatcher.close()
+        await self.bell.close()
         await asyncio.to_thread(self._database.close)
-
-    def tell_work(self) -> None:
-        """A job is waiting."""
-        self.changes.tell(NEW_WORK)
-
-    def tell_webhook(self) -> None:
-        """A message is waiting."""
-        self.changes.tell(NEW_WEBHOOK)
 
     @contextmanager
     def only_one(self, tenant: str, route: str, key: str | None) -> Iterator[None]:

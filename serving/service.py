@@ -13,6 +13,8 @@ AURICLE_PROVIDER           cpu (default) or cuda
 AURICLE_CHUNK_MS           model chunk of live streams (default: 640, or the bundle's nearest)
 AURICLE_MAX_STREAMS        live streams at once
 AURICLE_MAX_UPLOAD_BYTES   largest upload
+AURICLE_MAX_WAITING        uploads in work or waiting (default 64)
+AURICLE_MAX_WAIT_S         expected wait beyond which uploads are refused unread (default 5)
 AURICLE_DRAIN_S            how long a stopping process waits for its streams
 AURICLE_KEYS               key store: every caller needs a key; absent: this machine only, no keys
 AURICLE_RECORDS            folder of usage records and access log (default: beside the key store)
@@ -22,7 +24,8 @@ AURICLE_JOBS_DIR           folder of jobs and webhooks, on a local disk; absent:
 AURICLE_JOB_LEASE_S, AURICLE_JOB_ATTEMPTS, AURICLE_JOB_TTL_S, AURICLE_JOB_RUNNERS,
 AURICLE_JOBS_PER_TENANT, AURICLE_WEBHOOK_ATTEMPTS, AURICLE_WEBHOOK_BACKOFF_S,
 AURICLE_WEBHOOK_TIMEOUT_S, AURICLE_JOB_URL_HOSTS, AURICLE_JOB_OBJECTS, AURICLE_OUTBOUND_ALLOW,
-AURICLE_OUTBOUND_CA, AURICLE_JOBS_DATABASE, AURICLE_FAILPOINTS: see ``docs/jobs.md``
+AURICLE_OUTBOUND_CA, AURICLE_JOBS_DATABASE, AURICLE_JOBS_REDIS,
+AURICLE_FAILPOINTS: see ``docs/jobs.md``
 =========================  =====================================================================
 """
 
@@ -45,6 +48,8 @@ _NUMBERS = {
     "chunk_ms": ("AURICLE_CHUNK_MS", int),
     "max_streams": ("AURICLE_MAX_STREAMS", int),
     "max_upload_bytes": ("AURICLE_MAX_UPLOAD_BYTES", int),
+    "max_waiting_requests": ("AURICLE_MAX_WAITING", int),
+    "max_wait_s": ("AURICLE_MAX_WAIT_S", float),
     "drain_s": ("AURICLE_DRAIN_S", float),
 }
 _JOB_NUMBERS = {
@@ -113,6 +118,7 @@ def _jobs_from_environment() -> JobSettings | None:
     return JobSettings(
         folder=Path(folder),
         database=os.environ.get("AURICLE_JOBS_DATABASE", ""),
+        redis=os.environ.get("AURICLE_JOBS_REDIS", ""),
         url_hosts=_names("AURICLE_JOB_URL_HOSTS"),
         object_prefixes=_names("AURICLE_JOB_OBJECTS"),
         outbound_openings=os.environ.get("AURICLE_OUTBOUND_ALLOW", ""),

@@ -10,6 +10,7 @@ class JobSettings:
 
     folder: Path  # database and uploads; readable by this user only
     database: str = field(default="", repr=False)  # postgresql://...; empty: SQLite in the folder
+    redis: str = field(default="", repr=False)  # redis://...; empty: workers look by themselves
     lease_s: float = 30.0  # a silent worker's job goes to another after this
     max_attempts: int = 3  # runs of one job that end with a crash or a failure of ours
     ttl_s: float = 72 * 3600.0  # from a job's end until its transcript and webhook are forgotten
@@ -51,6 +52,7 @@ class ServeSettings:
     max_upload_bytes: int = 256 << 20
     max_duration_s: float = 4 * 3600.0  # of one uploaded recording
     max_waiting_requests: int = 64  # uploads in work or waiting; more are refused with 429
+    max_wait_s: float = 5.0  # expected wait beyond which uploads are refused before they are read
     request_deadline_s: float = 600.0  # a row that waited longer for the model is dropped
     max_streams: int = 32  # live streams; more are refused before the upgrade
     stream_idle_s: float = 12.0  # without any message, then the stream ends

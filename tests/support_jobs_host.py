@@ -7,7 +7,10 @@ under BentoML, without its supervisor.
 """
 
 import asyncio
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -20,6 +23,15 @@ from serving.metrics import ServiceMetrics
 from serving.service import settings_from_environment
 
 
+class Server(uvicorn.Server):
+    """A stop signal ends the serving only: what comes after it is ours."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.handle_exit, 15, None)
+        yield
+
+
 async def serve(port: int) -> None:
     settings = settings_from_environment()
     runtime = load_runtime(settings, ServiceMetrics(CollectorRegistry()))
@@ -30,7 +42,7 @@ async def serve(port: int) -> None:
     await jobs.start()
     application.attach(runtime, jobs)
     config = uvicorn.Config(application, port=port, lifespan="off", log_level="warning")
-    await uvicorn.Server(config).serve()
+    await Server(config).serve()
     await runtime.drain()
     await jobs.close()
     await runtime.close()

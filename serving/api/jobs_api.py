@@ -24,7 +24,7 @@ from serving.api.openai_answers import plain, verbose
 from serving.api.openai_form import read_form
 from serving.job_service import JobService
 from serving.jobs.blobs import content_digest
-from serving.jobs.changes import followers, holder
+from serving.jobs.changes import NEW_WEBHOOK, NEW_WORK, followers, holder
 from serving.jobs.database import StoreUnavailable
 from serving.jobs.records import (
     STATES,
@@ -85,7 +85,7 @@ async def _create(request: Request, jobs: JobService) -> Response:
                 await form.close()
     if not accepted.replayed:
         jobs.runtime.metrics.jobs.labels("accepted").inc()
-        jobs.tell_work()
+        await jobs.bell.ring(NEW_WORK)
     headers = {"Location": f"{_PATH}/{accepted.job_id}"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
@@ -239,7 +239,7 @@ async def cancel(request: Request) -> Response:
     await asyncio.to_thread(jobs.blobs.remove, job.blob)
     jobs.runtime.metrics.jobs.labels("cancelled").inc()
     _tell_all(jobs, job.id)
-    jobs.tell_webhook()
+    await jobs.bell.ring(NEW_WEBHOOK)
     return JSONResponse(ended.body())
 
 

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from serving.api.jobs_api import page_limit, service_of, tenant_of
 from serving.api.jobs_form import read_json, refused
 from serving.delivery.addresses import parse_url
+from serving.jobs.changes import NEW_WEBHOOK
 from serving.problems import ApiProblem
 
 _PATH = "/v1/webhooks"
@@ -64,7 +65,7 @@ async def enable(request: Request) -> Response:
     endpoint = await asyncio.to_thread(jobs.outbox.enable, tenant, _id(request))
     if endpoint is None:
         raise _no_such("webhook endpoint")
-    jobs.tell_webhook()
+    await jobs.bell.ring(NEW_WEBHOOK)
     return JSONResponse(endpoint.body())
 
 
@@ -100,7 +101,7 @@ async def redeliver(request: Request) -> Response:
     message = await asyncio.to_thread(jobs.outbox.redeliver, tenant, message_id)
     if message is None:
         raise _no_such("webhook message")
-    jobs.tell_webhook()
+    await jobs.bell.ring(NEW_WEBHOOK)
     return JSONResponse(message, 202)
 
 

@@ -14,13 +14,13 @@ from serving.delivery.addresses import parse_url
 from serving.delivery.outbound import Answer, Call, Outbound, OutboundError
 from serving.delivery.outbox import Outbox, Sending, Settlement
 from serving.delivery.signing import signed_headers
-from serving.jobs.changes import NEW_WEBHOOK, Changes, happened
+from serving.jobs.bell import Bell
+from serving.jobs.changes import NEW_WEBHOOK
 from serving.jobs.database import StoreUnavailable
 from serving.jobs.failpoints import failpoint
 from serving.metrics import ServiceMetrics
 from serving.problems import ApiProblem
 
-_POLL_S = 1.0
 _GONE = 410
 
 
@@ -45,7 +45,7 @@ class Dispatcher:
         self,
         outbox: Outbox,
         outbound: Outbound,
-        changes: Changes,
+        bell: Bell,
         metrics: ServiceMetrics,
         *,
         senders: int,
@@ -54,7 +54,7 @@ class Dispatcher:
     ) -> None:
         self._outbox = outbox
         self._outbound = outbound
-        self._changes = changes
+        self._bell = bell
         self._metrics = metrics
         self._senders = senders
         self._timeout_s = timeout_s
@@ -73,16 +73,15 @@ class Dispatcher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self) -> None:
-        with self._changes.following(NEW_WEBHOOK) as news:
+        with self._bell.listening(NEW_WEBHOOK) as ear:
             while True:
-                news.clear()
                 try:
                     if sending := await asyncio.to_thread(self._outbox.claim):
                         await self._send(sending)
                         continue
                 except StoreUnavailable as error:
                     logs.crash("job_store_unavailable", error)
-                await happened(news, within_s=_POLL_S)
+                await ear.heard()
 
     async def _send(self, sending: Sending) -> None:
         settlement = await self._attempt(sending)

@@ -13,8 +13,10 @@ from typing import Any
 
 from data.audio_errors import AudioError
 from serving import logs
+from serving.admission.policy import Priority
+from serving.jobs.bell import Bell
 from serving.jobs.blobs import BlobStore
-from serving.jobs.changes import NEW_WEBHOOK, NEW_WORK, Changes, followers, happened, holder
+from serving.jobs.changes import NEW_WEBHOOK, NEW_WORK, Changes, followers, holder
 from serving.jobs.database import StoreUnavailable
 from serving.jobs.records import Job, Outcome
 from serving.jobs.store import JobStore
@@ -39,6 +41,7 @@ class JobWorker:
         store: JobStore,
         blobs: BlobStore,
         changes: Changes,
+        bell: Bell,
         fetch: Fetch,
         *,
         runners: int,
@@ -47,6 +50,7 @@ class JobWorker:
         self._store = store
         self._blobs = blobs
         self._changes = changes
+        self._bell = bell
         self._fetch = fetch
         self._runners = runners
         self._tasks: list[asyncio.Task[None]] = []
@@ -64,16 +68,15 @@ class JobWorker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self) -> None:
-        with self._changes.following(NEW_WORK) as news:
+        with self._bell.listening(NEW_WORK) as ear:
             while self._runtime.ready:
-                news.clear()
                 try:
                     job = await asyncio.to_thread(self._store.claim)
                 except StoreUnavailable as error:
                     logs.crash("job_store_unavailable", error)
                     job = None
                 if job is None:
-                    await happened(news, within_s=_POLL_S)
+                    await ear.heard()
                 else:
                     await self._hold(job)
 
@@ -152,6 +155,8 @@ class JobWorker:
                 name="audio",
                 speaker=job.speaker,
                 network_s=time.perf_counter() - began,
+                tenant=job.tenant,
+                priority=Priority.BATCH,
                 deadline_s=_BEHIND_S,
                 on_progress=tell,
             )
@@ -176,7 +181,7 @@ class JobWorker:
         self._runtime.metrics.jobs.labels(ended.state).inc()
         logs.event("job_ended", outcome=ended.state, total_ms=round(seconds * 1000, 1))
         self._changes.tell(followers(job.id))
-        self._changes.tell(NEW_WEBHOOK)
+        await self._bell.ring(NEW_WEBHOOK)
 
 
 async def _ended(task: "asyncio.Task[Any]") -> None:

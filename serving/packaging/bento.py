@@ -34,8 +34,10 @@ _PACKAGES = (
     "pydantic",
     "prometheus-client",
     "websockets",
+    "cryptography",
     "psycopg",
     "psycopg-binary",
+    "redis",
 )
 _TAIL_CHARACTERS = 2000
 
