@@ -13,7 +13,6 @@ from typing import Any
 
 from data.audio_errors import AudioError
 from serving import logs
-from serving.admission.policy import Priority
 from serving.jobs.bell import Bell
 from serving.jobs.blobs import BlobStore
 from serving.jobs.changes import NEW_WEBHOOK, NEW_WORK, Changes, followers, holder
@@ -155,8 +154,6 @@ class JobWorker:
                 name="audio",
                 speaker=job.speaker,
                 network_s=time.perf_counter() - began,
-                tenant=job.tenant,
-                priority=Priority.BATCH,
                 deadline_s=_BEHIND_S,
                 on_progress=tell,
             )
