@@ -34,3 +34,9 @@ def add_commands(commands: Any, command: Any) -> None:
         "files", nargs="*", metavar="FILE", help="what to send (held-out recordings)"
     )
     serve.set_defaults(paths=("files",))
+    slo = command(
+        commands, "slo", "pipelines.slo:main", "objectives, and what is left of the error budgets"
+    )
+    slo.add_argument("--prometheus", metavar="URL", help="the server that scrapes the service")
+    slo.add_argument("--write", action="store_true", help="make rules and dashboards anew")
+    slo.add_argument("--json", action="store_true", help="print JSON")

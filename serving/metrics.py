@@ -1,4 +1,8 @@
-"""Prometheus metrics: queue, features, model and decoding apart; no label carries content."""
+"""Prometheus metrics: network, queue, features, model, decoding and delivery apart; no content.
+
+Where several processes serve, counters and histograms are summed over them. Gauges that tell of one
+worker keep its ``pid``: a sum would hide the one that is full.
+"""
 
 from dataclasses import dataclass
 
@@ -9,6 +13,7 @@ from serving.tenants import meter
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _ROWS = (1, 2, 4, 8, 16, 32)
+_PACE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds of work for one of sound
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -31,11 +36,29 @@ class ServiceMetrics:
         self.requests = Counter(
             "auricle_requests", "Requests by outcome", ["route", "outcome"], registry=registry
         )
+        self.answers = Counter(
+            "auricle_answers",
+            "Answers by HTTP status, or by the code that ended a WebSocket",
+            ["route", "status"],
+            registry=registry,
+        )
         self.request_seconds = self._histogram("request", "Whole request", ["route"])
+        self._network = self._histogram("network", "Reading a request's body", ["mode"])
         self._queue = self._histogram("queue", "Waiting for a worker or the model", ["mode"])
         self._features = self._histogram("features", "Audio decoding and log-mel", ["mode"])
         self._model = self._histogram("model", "Running the model", ["mode"])
         self._decoding = self._histogram("decoding", "From log-probabilities to words", ["mode"])
+        self.delivery = self._histogram("delivery", "Handing answers to the network", ["mode"])
+        self.stream_lag = self._histogram(
+            "stream_lag", "From a chunk's last sample to its results", []
+        )
+        self._pace = Histogram(
+            "auricle_seconds_per_audio_second",
+            "Whole time of a recording for each second of its sound",
+            ["mode"],
+            buckets=_PACE,
+            registry=registry,
+        )
         self.batch_rows = Histogram(
             "auricle_batch_rows", "Rows per model call", ["mode"], buckets=_ROWS, registry=registry
         )
@@ -43,10 +66,10 @@ class ServiceMetrics:
             "auricle_audio_seconds", "Seconds of audio taken in", ["mode"], registry=registry
         )
         self.streams_open = Gauge(
-            "auricle_streams_open", "Live streams", registry=registry, multiprocess_mode="livesum"
+            "auricle_streams_open", "Live streams", registry=registry, multiprocess_mode="liveall"
         )
         self.queue_depth = Gauge(
-            "auricle_queue_depth", "Rows waiting", registry=registry, multiprocess_mode="livesum"
+            "auricle_queue_depth", "Rows waiting", registry=registry, multiprocess_mode="liveall"
         )
         self.normalisation = Counter(
             "auricle_normalisation", "Warm and cold starts", ["state"], registry=registry
@@ -75,6 +98,11 @@ class ServiceMetrics:
         self._features.labels(mode).observe(seconds.features)
         self._model.labels(mode).observe(seconds.model)
         self._decoding.labels(mode).observe(seconds.decoding)
+
+    def recorded(self, mode: str, *, network_s: float, total_s: float, audio_s: float) -> None:
+        """Book a whole recording: of a caller who waits (``file``), or a ``job``."""
+        self._network.labels(mode).observe(network_s)
+        self._pace.labels(mode).observe(total_s / audio_s)
 
     def heard(self, mode: str, seconds: float) -> None:
         """Book audio that was taken in, here and on whoever sent it."""

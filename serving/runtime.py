@@ -135,6 +135,10 @@ class Runtime:
             total_s = network_s + spent_s
             transcript = recognizer.transcript(prepared, network_s=network_s, total_s=total_s)
         self.metrics.stages("file", prepared.seconds)
+        self.metrics.recorded(
+            "file" if deadline_s is None else "job",
+            network_s=network_s, total_s=total_s, audio_s=prepared.duration_s,
+        )  # fmt: skip
         self.metrics.heard("file", prepared.duration_s)
         self.metrics.normalisation.labels(prepared.normalisation.state).inc()
         return transcript

@@ -13,9 +13,11 @@ from starlette.websockets import WebSocket
 
 from serving import logs
 from serving.api import jobs_api, listen_api, openai_api, openapi, webhooks_api
+from serving.api.gate import route_of
 from serving.api.protection import protected, tenant_routes
 from serving.job_service import JobService
 from serving.metrics import CONTENT_TYPE
+from serving.observe.answers import AnswerWatch
 from serving.page.routes import Page
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
@@ -62,7 +64,8 @@ class Application:
         """Let the routes serve; called once the runtime is warm and started."""
         self._routes.state.runtime = runtime
         self._routes.state.jobs = jobs
-        self._app = protected(self._routes, runtime, tenants or TenantDesk())
+        guarded = protected(self._routes, runtime, tenants or TenantDesk())
+        self._app = AnswerWatch(guarded, runtime.metrics, route_of)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request or WebSocket."""

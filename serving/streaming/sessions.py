@@ -31,9 +31,11 @@ class StreamSession:
         self._work = work
         self._closed = closed
         self._deadline_s = deadline_s
+        self._heard_s = 0.0  # when the newest audio came in
 
     async def accept(self, content: bytes) -> AsyncIterator[Event]:
         """Take bytes; give the events of the chunks that they complete, as they come."""
+        self._heard_s = time.perf_counter()
         before_s = self.live.duration_s
         progress = await self._work(self.live.hear, content)
         self._metrics.heard("stream", self.live.duration_s - before_s)
@@ -42,6 +44,7 @@ class StreamSession:
 
     async def conclude(self, *, last: bool) -> AsyncIterator[Event]:
         """Make everything heard so far final: at the client's ``Finalize`` or at the end."""
+        self._heard_s = time.perf_counter()
         progress = await self._work(self.live.conclude, "close" if last else "finalize")
         async for event in self._run(progress):
             yield event
@@ -70,6 +73,7 @@ class StreamSession:
                     decoding=max(0.0, time.perf_counter() - began - self.live.feature_s),
                 ),
             )
+            self._metrics.stream_lag.observe(time.perf_counter() - self._heard_s)
 
     async def _answers(self, chunks: list[Chunk]) -> list[Answer]:
         """Of all channels' chunks; none is left at the model when one of them fails."""
