@@ -11,8 +11,9 @@ from typing import Any
 from governance.canonical import canonical_json
 from governance.records import StageRecord, plain, record_digest
 
-SOURCES = frozenset({"code", "shards", "policy", "policy.yaml", "params"})
-"""Inputs that come from outside the pipeline: recordings, the code's digest, the policy."""
+SOURCES = frozenset({"code", "shards", "policy", "policy.yaml", "params", "champion"})
+"""Inputs that come from outside this run of the pipeline: recordings, the code's digest, the policy,
+and the standing version that an earlier run made and this one is compared with."""
 
 _TOLD: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "ingest": (("shards", ("shards",)),),
@@ -71,9 +72,13 @@ class Lineage:
 
 
 def build_chain(records: Mapping[str, StageRecord], version: VersionFacts) -> Lineage:
-    """Follow the digests of ``records`` (stage -> record) from the version's bundle backwards."""
+    """Follow the digests of ``records`` from the version's bundle backwards.
+
+    ``records`` maps stage to record in the order in which the pipeline runs them: where several
+    stages made equal bytes, the last one before the reader handed them on.
+    """
     builder = _Builder(records, version.variant)
-    bundle = builder.link(version.bundle_digest, name="bundle", reader="the registered version")
+    bundle = builder.link(version.bundle_digest, name="bundle", reader="")
     judges = builder.judges()
     run = Node(title=f"MLflow run {version.run_id or 'not recorded'}", children=(bundle, *judges))
     notes = [f"bento {version.bento}"] if version.bento else []
@@ -125,21 +130,25 @@ class _Builder:
     broken: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._makers: dict[str, list[tuple[str, str]]] = {}
+        self._order = {stage: place for place, stage in enumerate(self.records)}
+        self._makers: dict[str, list[str]] = {}  # digest -> stages, in the pipeline's order
         for stage, record in self.records.items():
-            # a stage's record is an input of later stages too, under the stage's name
-            made = [*record.outputs.items(), (stage, record_digest(record))]
-            for name, digest in made:
-                self._makers.setdefault(digest, []).append((stage, name))
+            # a stage's record is an input of later stages too
+            for digest in (*record.outputs.values(), record_digest(record)):
+                self._makers.setdefault(digest, []).append(stage)
 
     def link(self, digest: str, *, name: str, reader: str) -> Node:
-        """The input ``name`` of ``reader``, with the stage that made it below it."""
-        maker = self._maker(digest, name, reader)
+        """The input ``name`` of stage ``reader``, with the stage that made it below it.
+
+        No reader is the registered version: every stage came before it.
+        """
+        maker = self._maker(digest, reader)
         if maker is not None:
             return Node(title=name, digest=digest, children=(self._stage(maker),))
         if name in SOURCES:
             return Node(title=name, digest=digest, notes=("from outside the pipeline",))
-        self.broken.append(f"{reader} read '{name}' {digest}, which {self._who_else(name)}")
+        who = f"stage {reader}" if reader else "the registered version"
+        self.broken.append(f"{who} read '{name}' {digest}, which {self._who_else(name)}")
         return Node(title=name, digest=digest, notes=("nobody made this",), broken=True)
 
     def judges(self) -> tuple[Node, ...]:
@@ -148,7 +157,7 @@ class _Builder:
         for stage, record in self.records.items():
             if stage in self.visited:
                 continue
-            makers = [(n, self._maker(d, n, stage)) for n, d in record.inputs.items()]
+            makers = [(n, self._maker(d, stage)) for n, d in record.inputs.items()]
             if not any(maker in self.visited for _, maker in makers):
                 continue
             for name, maker in makers:
@@ -158,8 +167,9 @@ class _Builder:
                         f"{stage} read '{name}' {digest}, which {self._who_else(name)}"
                     )
             notes = _notes(record, self.variant)
-            if "policy" in record.inputs:
-                notes += (f"policy {record.inputs['policy']}",)
+            for name, label in (("policy", "policy"), ("champion", "compared with the champion")):
+                if name in record.inputs:
+                    notes += (f"{label} {record.inputs[name]}",)
             nodes.append(Node(title=f"judged by {stage}", notes=notes))
         return tuple(nodes)
 
@@ -169,7 +179,7 @@ class _Builder:
             return Node(title=f"stage {stage}", notes=("told above",))
         self.visited[stage] = None
         children = [
-            self.link(digest, name=name, reader=f"stage {stage}")
+            self.link(digest, name=name, reader=stage)
             for name, digest in record.inputs.items()
             if name != "code"
         ]
@@ -178,11 +188,11 @@ class _Builder:
             title=f"stage {stage}", notes=_notes(record, self.variant), children=tuple(children)
         )
 
-    def _maker(self, digest: str, name: str, reader: str) -> str | None:
-        """The stage that made ``digest``; the output of the same name wins among equal bytes."""
-        found = [maker for maker in self._makers.get(digest, []) if f"stage {maker[0]}" != reader]
-        found.sort(key=lambda maker: maker[1] != name)
-        return found[0][0] if found else None
+    def _maker(self, digest: str, reader: str) -> str | None:
+        """The last stage before ``reader`` that made ``digest``: among equal bytes, the nearest."""
+        before = self._order.get(reader, len(self._order))
+        found = [stage for stage in self._makers.get(digest, []) if self._order[stage] < before]
+        return found[-1] if found else None
 
     def _who_else(self, name: str) -> str:
         for stage, record in self.records.items():

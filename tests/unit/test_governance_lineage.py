@@ -1,12 +1,13 @@
 import dataclasses
 import json
 import re
+from collections.abc import Iterator
 
 import pytest
 
 from governance.cards import render_model_card
 from governance.gates import Reason, Verdict
-from governance.lineage import Lineage, VersionFacts, build_chain, render_text, to_json
+from governance.lineage import Lineage, Node, VersionFacts, build_chain, render_text, to_json
 from governance.records import Interval, SliceScore, StageRecord, plain, record_digest
 
 CLEAN = {"git_commit": "c0ffee", "git_dirty": "false"}
@@ -60,7 +61,10 @@ def records() -> dict[str, StageRecord]:
         record("validate", {"all": "all"}, {"accepted": "all"}, {"success": True}),
         record("split", {"accepted": "all"}, {"split": "split"}),
         record(
-            "featurize", {"split": "split"}, {"features": "features"}, {"fingerprint": "fs1-0a"}
+            "featurize",
+            {"split": "split"},
+            {"features": "features"},
+            {"fingerprint": "fs1-0a", "index_digest": sha("index")},
         ),
         record(
             "publish",
@@ -72,9 +76,15 @@ def records() -> dict[str, StageRecord]:
             "train",
             {"split": "split", "features": "features", "frames": "frames"},
             {"checkpoint": "checkpoint"},
+            {"steps": 2300},
         ),
         record("evaluate", {"checkpoint": "checkpoint"}, {"decoder": "decoder"}, evaluation),
-        record("export", {"checkpoint": "checkpoint", "decoder": "decoder"}, {"fp32": "fp32"}),
+        record(
+            "export",
+            {"checkpoint": "checkpoint", "decoder": "decoder"},
+            {"fp32": "fp32"},
+            {"feature_fingerprint": "fs1-0a"},
+        ),
         record("quantize", {"fp32": "fp32"}, {"int8": "int8"}, {"net_words_worse": 1}),
     ]
     by_stage = {entry.stage: entry for entry in made}
@@ -121,20 +131,65 @@ def test_the_chain_runs_from_the_alias_to_shards_checks_service_and_commit(
         "stage ingest",
         "shards sha256:shards  [from outside the pipeline]",
         "shard barista/shard-0.tar sha256:s0",
-        "feature fingerprint: fs1-0a",
+        "index: sha256:index",
         "Feast feature service: training_v1",
         "judged by gate",
         "gates passed: True",
         "git commit c0ffee",
         "every link holds: 9 stages",
     ]
+    assert "not recorded" not in text
+    assert text.count("feature fingerprint: fs1-0a") == 2, "of featurize and of export"
     places = [text.find(part) for part in expected]
     assert -1 not in places, [p for p, at in zip(expected, places, strict=True) if at < 0]
     assert places == sorted(places)
 
 
-def test_equal_bytes_do_not_hide_the_validation(records: dict[str, StageRecord]) -> None:
-    assert "validate" in chain(records).stages
+@pytest.fixture
+def equal(records: dict[str, StageRecord]) -> dict[str, StageRecord]:
+    """With given splits and nothing quarantined, three stages make the very same manifest."""
+    for stage in ("featurize", "publish", "train"):
+        inputs = records[stage].inputs
+        del inputs["split"]
+        inputs["manifest"] = sha("all")
+    return records | {"split": record("split", {"accepted": "all"}, {"manifest": "all"})}
+
+
+def test_equal_bytes_hide_neither_the_validation_nor_the_split(
+    equal: dict[str, StageRecord],
+) -> None:
+    lineage = chain(equal)
+    assert lineage.intact
+    makers = {
+        node.title: {child.title for made in node.children for child in made.children}
+        for node in nodes(lineage.root)
+        if node.title.startswith("stage ") and "told above" not in node.notes
+    }
+    for stage in ("featurize", "publish", "train"):
+        assert "stage split" in makers[f"stage {stage}"], stage
+    assert makers["stage split"] == {"stage validate"}
+    assert makers["stage validate"] == {"stage ingest"}
+    assert "Great Expectations passed: True" in render_text(lineage)
+
+
+def nodes(root: Node) -> Iterator[Node]:
+    yield root
+    for child in root.children:
+        yield from nodes(child)
+
+
+def test_a_stage_never_reads_what_a_later_one_made(equal: dict[str, StageRecord]) -> None:
+    del equal["ingest"]
+    lineage = chain(equal)
+    assert any(reason.startswith("stage validate read 'all'") for reason in lineage.broken)
+
+
+def test_a_judge_names_the_champion_that_it_compared_with(records: dict[str, StageRecord]) -> None:
+    inputs = records["gate"].inputs | {"champion": sha("standing"), "policy": sha("policy")}
+    lineage = chain(records | {"gate": dataclasses.replace(records["gate"], inputs=inputs)})
+    assert lineage.intact, lineage.broken
+    text = render_text(lineage)
+    assert f"policy {sha('policy')}; compared with the champion {sha('standing')}" in text
 
 
 def test_a_shared_ancestor_is_told_once(records: dict[str, StageRecord]) -> None:
