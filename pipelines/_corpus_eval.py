@@ -14,10 +14,10 @@ from data.sources.item import SPLITS, Problem, Scan, SourceItem, SourceOptions
 from data.sources.manifest_jsonl import FILE as MANIFEST
 from governance.errors import AuricleError
 from pipelines._recognise import open_recognizer, stream_text_of, text_of
+from pipelines._stage import SEED
 from serving.schema import ModelFacts
 from training.evaluate import EvaluationResult, slices_of, summarise
 
-_SEED = 1
 Transcribe = Callable[[bytes, str], str]
 """The bytes of a recording and the name that messages call them, to text."""
 Progress = Callable[[int, int], None]
@@ -169,6 +169,6 @@ def evaluate_bundle(
             engine=f"onnx {recognizer.facts.variant}",
             mode=mode,
             decoder="greedy" if greedy else recognizer.config.decoder.kind,
-            seed=_SEED,
+            seed=SEED,
         ),
     )

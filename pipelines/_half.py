@@ -14,12 +14,11 @@ from features.archive import FeatureArchive
 from features.bundle import Bundle
 from pipelines._evaluation import items_of, load_decoding
 from pipelines._splits import load_split
+from pipelines._stage import SEED
 from training.engines import Floats, Mode
 from training.evaluate import EvalItem, acoustic_pass, compare, decode_all, score_items, summarise
 from training.exporting.agreement import agreement
 from training.onnx_engine import OnnxEngine
-
-_SEED = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,7 +60,7 @@ def measure_half(fp32_dir: Path, fp16_dir: Path, archive: FeatureArchive) -> dic
     }
     before, after = fp32.scored(both, full[0]), fp16.scored(both, full[1])
     streamed = fp16.scored(test, acoustic_pass(fp16.engine, test, "stream"))
-    loss = compare(before, after, seed=_SEED)
+    loss = compare(before, after, seed=SEED)
     return {
         "provider": "CPUExecutionProvider",
         "gpu_speed": "not measured",
@@ -79,5 +78,5 @@ def measure_half(fp32_dir: Path, fp16_dir: Path, archive: FeatureArchive) -> dic
 
 
 def _wer(scored: Sequence[ScoredUtterance], mode: Mode) -> dict[str, float]:
-    found = summarise(scored, engine="onnx fp16", mode=mode, decoder="lm", seed=_SEED)
+    found = summarise(scored, engine="onnx fp16", mode=mode, decoder="lm", seed=SEED)
     return asdict(found.wer)

@@ -9,10 +9,8 @@ from pipelines import _paths as paths
 from pipelines._evaluation import items_of
 from pipelines._params import BenchmarkParams
 from pipelines._splits import load_split
-from pipelines._stage import StageRun, progress_line, run_stage
+from pipelines._stage import SEED, StageRun, progress_line, run_stage
 from training.benchmark import measure_variants
-
-_SEED = 1
 
 
 def main() -> None:
@@ -20,7 +18,12 @@ def main() -> None:
     run_stage(
         "benchmark",
         _body,
-        inputs={"features": paths.FEATURES, "fp32": paths.FP32, "int8": paths.INT8},
+        inputs={
+            "manifest": paths.SPLIT,
+            "features": paths.FEATURES,
+            "fp32": paths.FP32,
+            "int8": paths.INT8,
+        },
         outputs={},
     )
 
@@ -40,7 +43,7 @@ def _body(run: StageRun) -> None:
         {"fp32": paths.FP32, "int8": paths.INT8},
         [item.features_TF for item in items],
         repetitions=params.repetitions,
-        seed=_SEED,
+        seed=SEED,
         progress=progress_line("repetitions"),
     )
     int8 = figures["int8"]

@@ -1,8 +1,8 @@
 """Stage ``evaluate``: WER by mode, decoder and slice with intervals, and the HTML report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 from data.manifest import Utterance
 from data.shards import read_member
@@ -10,11 +10,11 @@ from data.split import voices_note
 from features.archive import FeatureArchive
 from features.decode import DecoderConfig
 from governance.canonical import canonical_json, write_atomic
-from governance.errors import ConfigError
 from governance.params import load
 from governance.records import read_record
 from pipelines import _paths as paths
 from pipelines._evaluation import items_of, load_decoding
+from pipelines._params import EvaluateParams
 from pipelines._splits import load_split
 from pipelines._stage import StageRun, progress_line, run_stage
 from training.baselines import deaf_baseline
@@ -28,35 +28,6 @@ from training.torch_engine import TorchEngine
 from training.tuning import Tuning, tune_decoder
 
 _WORDS_OF_A_SLICE = 50
-_JUDGED = ("full", "stream")  # modes whose figures the gates name
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateParams:
-    """How to evaluate (params.yaml: evaluate)."""
-
-    modes: tuple[Literal["full", "masked", "stream"], ...]
-    beam: int  # prefixes kept
-    lexicon: bool  # only words of the training text
-    seed: int  # of the bootstrap
-    players: int  # worst utterances shown with text and audio; 0 leaves content out of the page
-
-    def __post_init__(self) -> None:
-        missing = [mode for mode in _JUDGED if mode not in self.modes]
-        if missing or len(set(self.modes)) < len(self.modes):
-            raise ConfigError(
-                f"needs {' and '.join(_JUDGED)}, which the gates judge, each mode once; "
-                f"found {', '.join(self.modes) or 'nothing'}",
-                item="params.yaml: evaluate.modes",
-                mend="[full, stream], or [full, masked, stream]",
-            )
-        for name, least in (("beam", 1), ("players", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"must be {least} or more",
-                    item=f"params.yaml: evaluate.{name}",
-                    mend="raise it",
-                )
 
 
 def main() -> None:
@@ -69,6 +40,8 @@ def main() -> None:
             "features": paths.FEATURES,
             "tokens": paths.TOKENS,
             "checkpoint": paths.CHECKPOINT,
+            "shards": paths.SHARDS,
+            "train": paths.report("train"),
         },
         outputs={"report": paths.EVALUATION_HTML, "decoder": paths.REPORTS / "decoder.json"},
     )

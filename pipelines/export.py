@@ -1,7 +1,9 @@
 """Stage ``export``: checkpoint -> ONNX bundles: fp32, proven equal to PyTorch, and fp16, measured."""
 
 import json
+from collections.abc import Sequence
 
+from data.manifest import Utterance
 from data.text import NORMALISER_VERSION
 from features.archive import FeatureArchive
 from features.bundle_config import Training
@@ -14,13 +16,13 @@ from pipelines._evaluation import items_of
 from pipelines._half import measure_half
 from pipelines._params import ExportParams
 from pipelines._splits import load_split
-from pipelines._stage import StageRun, run_stage, say
+from pipelines._stage import SEED, StageRun, run_stage, say
 from training.checkpoint import load_model
 from training.export import ExportRequest, export_checkpoint, export_half
 from training.torch_engine import TorchEngine
 
 _PARITY_RECORDINGS = 12
-_SEED = 1
+_SEVERAL_LANGUAGES = "mul"  # ISO 639-2
 
 
 def main() -> None:
@@ -34,6 +36,7 @@ def main() -> None:
             "tokens": paths.TOKENS,
             "checkpoint": paths.CHECKPOINT,
             "decoder": paths.REPORTS / "decoder.json",
+            "train": paths.report("train"),
         },
         outputs={"fp32": paths.FP32, "fp16": paths.FP16},
     )
@@ -58,11 +61,12 @@ def _body(run: StageRun) -> None:
         language_model=paths.TOKENS / "lm.arpa",
         lexicon=paths.TOKENS / "lexicon.txt",
         chunks_ms=params.chunk_ms,
+        language=language_of(load_split("train")),
     )
     checkpoint = paths.CHECKPOINT / "model.pt"
     chunks = ", ".join(map(str, params.chunk_ms))
     say(f"tracing the graphs (whole files; streams of {chunks} ms) and comparing with PyTorch")
-    report = export_checkpoint(checkpoint, paths.FP32, request, seed=_SEED)
+    report = export_checkpoint(checkpoint, paths.FP32, request, seed=SEED)
     say("float16 for GPUs")
     half_digest = export_half(paths.FP32, paths.FP16)
     half = measure_half(paths.FP32, paths.FP16, archive)
@@ -77,7 +81,8 @@ def _body(run: StageRun) -> None:
         "half_digest": half_digest,
         "fp16": half,
         "domain": params.domain,
-        "language": "en",
+        "language": request.language,
+        "feature_fingerprint": archive.spec.fingerprint(),
         "onnx_max_abs_diff": max(parity.max_error for parity in report.parities),
         "masked_stream_max_abs_diff": difference,
         "bundle_bytes": sum(report.graph_bytes.values()),
@@ -86,6 +91,12 @@ def _body(run: StageRun) -> None:
         f"fp16 on the CPU: {half['token_agreement']:.2%} of tokens as fp32, "
         f"{half['net_words_worse']:+d} words wrong on dev and test; not run on a GPU"
     )
+
+
+def language_of(rows: Sequence[Utterance]) -> str:
+    """The tag of the language that the training recordings speak."""
+    found = {row.language for row in rows}
+    return found.pop() if len(found) == 1 else _SEVERAL_LANGUAGES
 
 
 def masked_against_stream() -> float:

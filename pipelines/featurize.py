@@ -14,7 +14,7 @@ def main() -> None:
     run_stage(
         "featurize",
         _body,
-        inputs={"manifest": paths.SPLIT},
+        inputs={"manifest": paths.SPLIT, "shards": paths.SHARDS},
         outputs={"features": paths.FEATURES},
     )
 

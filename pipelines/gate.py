@@ -17,17 +17,26 @@ from pipelines._champion import bundle_of, promotions
 from pipelines._params import GateParams
 from pipelines._recognise import open_recognizer, text_of
 from pipelines._splits import load_split
-from pipelines._stage import StageRun, run_stage
+from pipelines._stage import SEED, StageRun, run_stage
 
-_SEED = 1
 _STAGES = ("validate", "split", "evaluate", "export", "quantize", "benchmark")
 _HALF = "export.fp16."
 
 
 def main() -> None:
     """Judge fp32, fp16 and int8."""
-    inputs = {stage: paths.report(stage) for stage in _STAGES}
-    run_stage("gate", _body, inputs=inputs, outputs={})
+    run_stage(
+        "gate",
+        _body,
+        inputs={
+            **{stage: paths.report(stage) for stage in _STAGES},
+            # what the comparison with the champion scores again
+            **{variant: paths.MODELS / variant for variant in VARIANTS},
+            "manifest": paths.SPLIT,
+            "shards": paths.SHARDS,
+        },
+        outputs={},
+    )
 
 
 def _body(run: StageRun) -> None:
@@ -39,13 +48,16 @@ def _body(run: StageRun) -> None:
     standing = promotions(paths.MODEL_NAME, params.alias)
     champion = standing[-1].body if standing else None
     facts["champion.version"] = champion["version"] if champion else None
-    theirs = _scored_champion(champion) if champion else None
+    theirs = None
+    if champion and (folder := _bundle_of_champion(champion)):
+        run.inputs["champion"] = folder
+        theirs = _scored(folder)
     run.figures = {"compared_with": facts["champion.version"], "verdicts": {}}
     for variant in VARIANTS:
         own = facts_of(variant, facts)
         if theirs is not None:
             ours = _scored(paths.MODELS / variant)
-            own["evaluate.wer_vs_champion_high"] = paired_difference(theirs, ours, seed=_SEED).high
+            own["evaluate.wer_vs_champion_high"] = paired_difference(theirs, ours, seed=SEED).high
         verdict = judge(policy, own, variant=variant)
         run.figures["verdicts"][variant] = asdict(verdict)
         print(f"  {variant}: {'passed' if verdict.passed else 'REFUSED'}")
@@ -88,19 +100,18 @@ def facts_of(variant: str, facts: Mapping[str, Fact]) -> dict[str, Fact]:
     return own
 
 
-def _scored_champion(champion: dict[str, Any]) -> list[ScoredUtterance] | None:
-    """The champion on the test recordings; None where its bytes are gone: the comparison fails.
+def _bundle_of_champion(champion: dict[str, Any]) -> Path | None:
+    """The champion's bundle; None where its bytes are gone: the comparison fails.
 
     Other bytes in its place are no champion to compare with, and stop the stage.
     """
     try:
-        folder = bundle_of(champion)
+        return bundle_of(champion)
     except TamperError:
         raise
     except AuricleError as error:
         print(f"  no comparison with the champion: {error}")
         return None
-    return _scored(folder)
 
 
 def _scored(folder: Path) -> list[ScoredUtterance]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from features.bundle import Bundle
 from governance.canonical import tree_digest
-from governance.gates import Reason, Verdict
+from governance.gates import VARIANTS, Reason, Verdict
 from governance.params import load
 from governance.records import StageRecord, plain
 from governance.registry import Registry
@@ -15,6 +15,7 @@ from pipelines._evidence import CARD, Candidate, Records, log_evidence, register
 from pipelines._params import PackageParams
 from pipelines._records import read_records
 from pipelines._stage import StageRun, run_stage
+from pipelines.code import STAGES
 from serving.packaging.bento import build_bento
 
 _SERVED = ("int8", "fp32")  # in the order of preference: the first that passed is served
@@ -26,7 +27,12 @@ def main() -> None:
     run_stage(
         "package",
         _body,
-        inputs={"fp32": paths.FP32, "fp16": paths.FP16, "int8": paths.INT8},
+        inputs={
+            **{variant: paths.MODELS / variant for variant in VARIANTS},
+            **{stage: paths.report(stage) for stage in STAGES if stage != "package"},
+            "report": paths.EVALUATION_HTML,
+            "data_docs": paths.DATA_DOCS,
+        },
         outputs={"card": CARD},
     )
 

@@ -8,12 +8,11 @@ from governance.params import load
 from pipelines import _paths as paths
 from pipelines._evaluation import items_of, load_decoding
 from pipelines._splits import load_split
-from pipelines._stage import StageRun, progress_line, run_stage
+from pipelines._stage import SEED, StageRun, progress_line, run_stage
 from training.evaluate import acoustic_pass, compare, decode_all, score_items, summarise
 from training.onnx_engine import OnnxEngine
-from training.quantize import QuantizeConfig, quantize_bundle
-
-_SEED = 1
+from training.quantize import quantize_bundle
+from training.quantize_config import QuantizeConfig
 
 
 def main() -> None:
@@ -50,9 +49,9 @@ def _body(run: StageRun) -> None:
         )
         texts = decode_all(log_probs, bundle.config.decoder, decoding)
         scored[variant] = score_items(everything, texts)
-    loss = compare(scored["fp32"], scored["int8"], seed=_SEED)
+    loss = compare(scored["fp32"], scored["int8"], seed=SEED)
     test = scored["int8"][len(items["dev"]) :]
-    summary = summarise(test, engine="onnx int8", mode="full", decoder="lm", seed=_SEED)
+    summary = summarise(test, engine="onnx int8", mode="full", decoder="lm", seed=SEED)
     run.parameters = asdict(config)
     run.figures = report.figures() | {
         "bundle_bytes": report.bytes_int8,

@@ -1,5 +1,6 @@
 """``dvc.yaml`` = ``params.yaml`` = ``pipelines/``; a statement reruns its importers and no other."""
 
+import importlib
 import re
 import shutil
 from pathlib import Path
@@ -66,6 +67,21 @@ def test_a_report_that_a_stage_reads_is_among_its_deps(stage: str) -> None:
     read = set(re.findall(r"""read_record\(paths\.report\("(\w+)"\)""", text)) - {stage}
     missing = {f"data/reports/{name}.json" for name in read} - set(GRAPH[stage]["deps"])
     assert not missing
+
+
+@pytest.mark.parametrize("stage", [name for name in GRAPH if name != "code"])
+def test_a_record_names_every_input_that_dvc_knows(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a stage reads of other stages has a digest in its record, so that lineage sees it."""
+    module = importlib.import_module(f"pipelines.{stage}")
+    named: dict[str, Path] = {}
+    monkeypatch.setattr(module, "run_stage", lambda *_, inputs, outputs: named.update(inputs))
+    module.main()
+    deps = {name for name in GRAPH[stage]["deps"] if name.startswith("data/")}
+    known = {path.as_posix() for path in named.values()}
+    assert known >= deps - {f"data/code/{stage}.json"}
+    assert known <= deps, "DVC would not run the stage again for these"
 
 
 def test_every_output_has_one_maker() -> None:

@@ -302,8 +302,10 @@ def test_lineage_goes_from_the_alias_to_shards_checks_and_commit(
         "gates passed: True",
         loop.workspace.git("rev-parse", "HEAD~1").strip(),
         "every link holds",
+        "stage split",
     ):
         assert evidence in text, evidence
+    assert "not recorded" not in text
     status, out, _ = command(capsys, "lineage", "--json")
     assert status == 0 and json.loads(out)["intact"] is True
     status, _, err = command(capsys, "lineage", "auricle@nobody")

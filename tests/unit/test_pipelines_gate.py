@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from data.scoring import score
 from governance.canonical import file_digest, tree_digest
 from governance.gates import VARIANTS, Fact, judge
 from governance.policy import load_policy
@@ -37,6 +38,9 @@ FACTS: dict[str, Fact] = {
     "benchmark.int8_speedup": 1.5,
     "champion.version": None,
 }
+
+
+SCORED = score("an-utterance", "anna", "one two", "one two")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -76,7 +80,7 @@ def test_an_fp16_that_was_not_measured_does_not_pass_on_the_figures_of_another()
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Records of every stage before `gate`, and the shipped policy."""
+    """Records and outputs of every stage before `gate`, and the shipped policy."""
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     (tmp_path / "governance").mkdir()
     shutil.copyfile(POLICY, tmp_path / "governance" / "policy.yaml")
@@ -86,6 +90,11 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         figures = {k.split(".", 1)[1]: v for k, v in FACTS.items() if k.startswith(f"{stage}.")}
         record = StageRecord(stage=stage, figures=figures, started_at="now", wall_s=1)
         write_record(paths.report(stage), record)
+    paths.SHARDS.mkdir(parents=True)
+    paths.SPLIT.parent.mkdir(parents=True)
+    paths.SPLIT.write_bytes(b"rows of the split")
+    for variant in VARIANTS:
+        (paths.MODELS / variant).mkdir(parents=True)
     return tmp_path
 
 
@@ -112,6 +121,20 @@ def test_the_policy_is_part_of_the_evidence(workspace: Path) -> None:
     assert record.inputs["policy"] == file_digest(workspace / "governance" / "policy.yaml")
     assert set(record.figures["verdicts"]) == set(VARIANTS)
     assert all(verdict["passed"] for verdict in record.figures["verdicts"].values())
+
+
+def test_what_was_scored_again_is_part_of_the_evidence(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[Path] = []
+    monkeypatch.setattr(gate, "_scored", lambda folder: scored.append(folder) or [SCORED])
+    body = promoted()
+    gate.main()
+    inputs = read_record(paths.report("gate"), stage="gate").inputs
+    assert scored == [Path(body["bundle"]), *(paths.MODELS / variant for variant in VARIANTS)]
+    assert inputs["champion"] == body["bundle_digest"]
+    assert {*VARIANTS, "manifest", "shards"} <= set(inputs)
+    assert inputs["manifest"] == file_digest(paths.SPLIT)
 
 
 def test_a_policy_of_another_alias_is_refused(

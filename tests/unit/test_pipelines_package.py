@@ -59,6 +59,11 @@ def workspace(tiny: Path, store: Path, tmp_path: Path, monkeypatch: pytest.Monke
     test = {"full_lm": {"wer": WER, "slices": {"speaker": [{"value": "anna", "wer": WER}]}}}
     record("evaluate", figures={"test": test, "wer_file": 0.2, "wer_stream_lm": 0.25})
     export(tiny, "spoken numbers")
+    for stage in ("synth", "ingest", "validate", "split", "tokens", "publish", "quantize"):
+        record(stage)
+    record("benchmark")
+    paths.DATA_DOCS.mkdir()
+    (paths.DATA_DOCS / "index.html").write_text("<p>checks</p>")
     judge("sha256:strict")
     return root
 
