@@ -1,45 +1,63 @@
 """``/v1/audio`` and ``/v1/models`` as OpenAI's clients speak them."""
 
 import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from data.audio_errors import AudioError
 from serving import logs
 from serving.api.callers import require_model, speaker_of
 from serving.api.openai_answers import answer, answer_headers
-from serving.api.openai_form import TranscriptionForm, check_form, closing, read_form, shown_name
+from serving.api.openai_events import EventResponse, Hear, Work, while_connected
+from serving.api.openai_form import (
+    TranscriptionForm,
+    check_form,
+    closing,
+    read_form,
+    redacted_for,
+    shown_name,
+)
 from serving.evidence import HeardWord
 from serving.front.cutter import Piece
+from serving.metrics import ServiceMetrics
 from serving.problems import ApiProblem, from_audio_error
+from serving.redaction.transcripts import redact_transcript
 from serving.runtime import Runtime
 from serving.schema import Transcript
 
 ROUTE = "transcriptions"
+Call = Callable[[Hear | None], Coroutine[Any, Any, Transcript]]
 
 
 async def transcriptions(request: Request) -> Response:
     """``POST /v1/audio/transcriptions``."""
     runtime: Runtime = request.app.state.runtime
-    began = time.perf_counter()
-    outcome = "failed"
-    try:
-        form = await read_form(request, runtime.settings)
-        async with closing(form):
-            checked = check_form(form, runtime)
-            response = await _transcribed(request, checked, time.perf_counter() - began)
-        outcome = "ok"
-        return response
-    except AudioError as error:
-        outcome = "bad_audio"
-        return from_audio_error(error).response()
-    except ApiProblem as problem:
-        outcome = "refused"
-        return problem.response()
-    finally:
-        runtime.metrics.finished(ROUTE, outcome, time.perf_counter() - began)
+    async with AsyncExitStack() as held:
+        books = held.enter_context(_booked(runtime.metrics))
+        try:
+            form = await read_form(request, runtime.settings)
+            await held.enter_async_context(closing(form))
+            checked = redacted_for(request, check_form(form, runtime))
+            call = _call(request, checked, time.perf_counter() - books.began)
+            if checked.stream:
+                return await _streamed(request, checked, call, books, held)
+            response = await while_connected(request, _transcribed(runtime, checked, call))
+            books.outcome = "ok"
+            return response
+        except AudioError as error:
+            books.outcome = "bad_audio"
+            return from_audio_error(error).response()
+        except ApiProblem as problem:
+            books.outcome = "refused"
+            return problem.response()
+        except ClientDisconnect:
+            books.outcome = "cancelled"
+            raise
 
 
 async def translations(_: Request) -> Response:
@@ -61,23 +79,70 @@ async def model(request: Request) -> Response:
     return JSONResponse(_model_entry(runtime), headers=answer_headers(runtime.recognizer.facts))
 
 
-async def _transcribed(request: Request, form: TranscriptionForm, network_s: float) -> Response:
+@dataclass(kw_only=True)
+class _Books:
+    """How one request went."""
+
+    began: float
+    outcome: str = "failed"
+
+
+@contextmanager
+def _booked(metrics: ServiceMetrics) -> Iterator[_Books]:
+    books = _Books(began=time.perf_counter())
+    try:
+        yield books
+    finally:
+        metrics.finished(ROUTE, books.outcome, time.perf_counter() - books.began)
+
+
+def _call(request: Request, form: TranscriptionForm, network_s: float) -> Call:
+    """The transcription of a checked request, still to be run."""
     runtime: Runtime = request.app.state.runtime
+    speaker = speaker_of(request)
+
+    async def call(on_heard: Hear | None) -> Transcript:
+        transcript = await runtime.transcribe(
+            form.upload.file.read,
+            name=shown_name(form.upload.filename),
+            speaker=speaker,
+            network_s=network_s,
+            options=form.options,
+            on_heard=on_heard,
+        )
+        _log(transcript)
+        return transcript
+
+    return call
+
+
+async def _transcribed(runtime: Runtime, form: TranscriptionForm, call: Call) -> Response:
     heard: list[HeardWord] = []
 
     def collect(_: Piece, words: list[HeardWord]) -> None:
         heard.extend(words)
 
-    transcript = await runtime.transcribe(
-        form.upload.file.read,
-        name=shown_name(form.upload.filename),
-        speaker=speaker_of(request),
-        network_s=network_s,
-        options=form.options,
-        on_heard=collect if form.logprobs else None,
-    )
-    log_answer(transcript)
-    return answer(form, transcript, heard, runtime.recognizer.table)
+    transcript = await call(collect if form.logprobs else None)
+    redaction, shown = form.redaction, transcript
+    if redaction.policy:
+        shown = await runtime.work(redact_transcript, transcript, redaction.policy)
+    clear = transcript if redaction.both else None
+    return answer(form, shown, heard, runtime.recognizer.table, clear=clear)
+
+
+async def _streamed(
+    request: Request, form: TranscriptionForm, call: Call, books: _Books, held: AsyncExitStack
+) -> Response:
+    """The first words are there; what is ``held`` goes along with the answer."""
+    runtime: Runtime = request.app.state.runtime
+    work = Work(form, runtime)
+    await work.begin(request, call)
+
+    def book() -> None:
+        books.outcome = work.outcome
+
+    held.callback(book)
+    return EventResponse(work, held.pop_all(), answer_headers(runtime.recognizer.facts))
 
 
 def _model_entry(runtime: Runtime) -> dict[str, Any]:
@@ -95,8 +160,7 @@ def _model_entry(runtime: Runtime) -> dict[str, Any]:
     }
 
 
-def log_answer(transcript: Transcript) -> None:
-    """Counts and times of a transcription, without its words."""
+def _log(transcript: Transcript) -> None:
     timings = transcript.timings_ms
     logs.event(
         "transcribed",

@@ -13,7 +13,6 @@ GRANULARITIES = ("word", "segment")
 INCLUDES = ("logprobs",)
 NEUTRAL: Mapping[str, tuple[str, ...]] = {
     "temperature": ("", "0", "0.0"),
-    "stream": ("", "false", "False"),
     "prompt": ("",),
 }
 
@@ -50,8 +49,17 @@ FIELDS = (
         "cut away; `threshold` 0.5 is accepted, others are 400",
     ),
     Field("temperature", "neutral value accepted", "0: decoding is deterministic; others are 400"),
-    Field("stream", "neutral value accepted", "`false`; otherwise 400"),
+    Field("stream", "honoured", "`true` with `json`: server-sent events; with another format 400"),
     Field("prompt", "neutral value accepted", "empty; otherwise 400"),
+    Field(
+        "redact", "honoured",
+        "kinds of content to hide, with commas or repeated: [redaction.md](redaction.md)",
+        many=True, own=True,
+    ),
+    Field(
+        "redact_mode", "honoured",
+        "`mask`, `remove`; `both` with `verbose_json` and the scope `unredacted`", own=True,
+    ),
     Field("keywords", "refused", _REFUSED, many=True),
     Field("known_speaker_names", "refused", _REFUSED, many=True),
     Field("known_speaker_references", "refused", _REFUSED, many=True),
@@ -94,6 +102,19 @@ ANSWERS: Mapping[str, Mapping[str, str]] = {
         "temperature": "0",
         "text": _TEXT,
         "tokens": "the model's token ids of the text",
+    },
+    "TranscriptionTextDeltaEvent": {
+        "type": "`transcript.text.delta`",
+        "delta": "words that nothing changes later; joined, the deltas are the text",
+        "logprobs": "of the delta's letters, with `include[]=logprobs`",
+        "segment_id": "absent: no speakers are told apart",
+    },
+    "TranscriptionTextDoneEvent": {
+        "type": "`transcript.text.done`, the last event",
+        "text": _TEXT,
+        "languages": _LANGUAGES,
+        "logprobs": "of the whole text, with `include[]=logprobs`",
+        "usage": "`{type: tokens}`: frames of the model heard, letters said",
     },
     "TranscriptionWord": {"word": "the word", "start": "seconds", "end": "seconds"},
 }

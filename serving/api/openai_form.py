@@ -5,11 +5,11 @@ What is honoured, accepted where it asks for nothing, or refused by name is the 
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from serving.api import openai_chunking
 from serving.api.callers import require_language, require_model
@@ -17,6 +17,7 @@ from serving.api.openai_fields import BY_NAME, INCLUDES
 from serving.api.openai_fields import FORMATS as FORMATS
 from serving.api.openai_fields import GRANULARITIES as GRANULARITIES
 from serving.api.openai_fields import NEUTRAL as NEUTRAL
+from serving.api.redaction_choice import UNREDACTED, RedactionChoice, choose_redaction
 from serving.file_options import FileOptions
 from serving.problems import ApiProblem, too_large
 from serving.runtime import Runtime
@@ -34,7 +35,11 @@ class TranscriptionForm:
     response_format: str
     granularities: tuple[str, ...]
     logprobs: bool
+    stream: bool
     options: FileOptions
+    redact: tuple[str, ...] = ()  # kinds of content that the request hides
+    redact_mode: str = ""
+    redaction: RedactionChoice = UNREDACTED  # what comes of it for this caller
 
 
 def check_form(form: FormData, runtime: Runtime) -> TranscriptionForm:
@@ -61,8 +66,30 @@ def check_form(form: FormData, runtime: Runtime) -> TranscriptionForm:
         response_format=response_format,
         granularities=granularities or ("segment",),
         logprobs=logprobs,
+        stream=_stream(form, response_format),
         options=FileOptions(pause_s=openai_chunking.pause_of(form), spelling=logprobs),
+        redact=_many(form, "redact"),
+        redact_mode=_text(form, "redact_mode"),
     )
+
+
+def _stream(form: FormData, response_format: str) -> bool:
+    asked = _text(form, "stream").lower()
+    if asked not in ("", "true", "false"):
+        raise _refused("stream", "must be true or false")
+    if asked == "true" and response_format != "json":
+        raise _refused("stream", "needs response_format=json: events are JSON")
+    return asked == "true"
+
+
+def redacted_for(connection: HTTPConnection, form: TranscriptionForm) -> TranscriptionForm:
+    """The form with what its caller may see; what would show hidden letters is refused."""
+    choice = choose_redaction(connection, form.redact, form.redact_mode, route="transcriptions")
+    if choice.policy and form.logprobs:
+        raise _refused("include[]", "logprobs would show what is redacted")
+    if choice.both and form.response_format != "verbose_json":
+        raise _refused("redact_mode", "both needs response_format=verbose_json")
+    return replace(form, redaction=choice)
 
 
 def _check_names(form: FormData) -> None:
