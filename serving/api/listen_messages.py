@@ -140,6 +140,7 @@ class Shapes:
             for word in event.words
         ]
         alternative = {"transcript": event.text, "confidence": event.confidence, "words": words}
+        hidden = [span.model_dump() for span in event.redactions]
         return {
             "type": "Results",
             "channel_index": channel,
@@ -154,4 +155,5 @@ class Shapes:
                 "model_info": self._model_info(),
                 "model_uuid": self.facts.bundle_digest,
             },
+            **({"auricle": {"redactions": hidden}} if hidden else {}),
         }

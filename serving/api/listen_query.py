@@ -11,6 +11,7 @@ from typing import Literal
 from starlette.datastructures import QueryParams
 
 from serving.problems import ApiProblem
+from serving.redaction.policy import MODES
 from serving.streaming.request import OGG_OPUS, StreamRequest
 from serving.streaming.sources import RAW_ENCODINGS
 
@@ -44,6 +45,8 @@ PARAMETERS = (
     _honoured("endpointing", "milliseconds from 10 to 10000; true, false"),
     _honoured("utterance_end_ms", "milliseconds from 1000 to 5000; needs interim_results"),
     _honoured("vad_events", "true, false"),
+    _honoured("redact", "kinds of content as in redaction.md; with commas, or repeated"),
+    _honoured("redact_mode", "mask, remove (our own extension)"),
     _honoured("speaker", "a pseudonym, for a warm start (our own extension)"),
     _honoured("resumable", "true, false (our own extension)"),
     _neutral("punctuate", "false"),
@@ -62,10 +65,11 @@ PARAMETERS = (
 )
 REFUSED = (
     "callback", "callback_method", "diarize_model", "diarize_version", "extra", "keyterm",
-    "keywords", "language_hint", "redact", "replace", "search", "tag", "tier", "vad_turnoff",
+    "keywords", "language_hint", "replace", "search", "tag", "tier", "vad_turnoff",
 )  # fmt: skip
 """Parameters of Deepgram's that are refused with every value, as is any name that is not here."""
 
+_REPEATED = ("redact",)
 DEFAULT_ENDPOINTING_MS = 800
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 _RATES_HZ = (8_000, 192_000)
@@ -89,6 +93,8 @@ class ListenQuery:
     utterance_end_ms: int | None
     vad_events: bool
     resumable: bool  # whether the stream outlives its connection
+    redact: tuple[str, ...] = ()  # kinds of content that are hidden
+    redact_mode: str = ""
 
     def stream_request(self, speaker: str | None) -> StreamRequest:
         """What the recogniser needs of it."""
@@ -111,7 +117,7 @@ def parse_query(query: QueryParams) -> ListenQuery:
         known = _BY_NAME.get(name)
         if known is None or (known.kind == "neutral" and value not in known.values):
             raise refused(name, "with this value is not supported by this service")
-        if len(query.getlist(name)) > 1:
+        if len(query.getlist(name)) > 1 and name not in _REPEATED:
             raise refused(name, "is given more than once")
     return ListenQuery(
         model=query.get("model", ""),
@@ -125,6 +131,8 @@ def parse_query(query: QueryParams) -> ListenQuery:
         utterance_end_ms=_utterance_end(query),
         vad_events=_flag(query, "vad_events"),
         resumable=_flag(query, "resumable"),
+        redact=tuple(query.getlist("redact")),
+        redact_mode=_redact_mode(query),
     )
 
 
@@ -157,6 +165,14 @@ def _utterance_end(query: QueryParams) -> int | None:
     if not _flag(query, "interim_results"):
         raise refused("utterance_end_ms", "needs interim_results=true")
     return wait_ms
+
+
+def _redact_mode(query: QueryParams) -> str:
+    """A live stream has one output: whoever wants both opens two."""
+    mode = query.get("redact_mode", "")
+    if mode not in ("", *MODES):
+        raise refused("redact_mode", f"must be one of {', '.join(MODES)}")
+    return mode
 
 
 def _flag(query: QueryParams, name: str) -> bool:

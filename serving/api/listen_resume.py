@@ -5,6 +5,7 @@ with that id, the number of the last message it has, and the place of its last f
 answer says from which byte to go on. Ids and places travel in headers: a query is logged by proxies.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +13,12 @@ from starlette.websockets import WebSocket
 
 from serving.api.callers import caller_of, speaker_of
 from serving.api.listen_query import ListenQuery
+from serving.api.redaction_choice import choose_redaction
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
+from serving.streaming.redacted import RedactedSession, Session
 from serving.streaming.resume import KeptStream, Place
-from serving.streaming.sessions import StreamSession
+from serving.streaming.segment import SegmentStart
 
 SESSION_HEADER = "x-auricle-session"
 SEQ_HEADER = "x-auricle-seq"
@@ -31,7 +34,7 @@ class Opened:
     """A stream with its place at the model, and how it came to be."""
 
     runtime: Runtime
-    session: StreamSession
+    session: Session
     kept: KeptStream | None = None  # None: it ends with its connection
     missed: list[dict[str, Any]] = field(default_factory=list)
 
@@ -66,14 +69,21 @@ async def open_for(
 ) -> Opened:
     """Admit the client's stream; a refusal comes before the upgrade."""
     request = query.stream_request(speaker_of(websocket))
+    redaction = choose_redaction(websocket, query.redact, query.redact_mode, route="listen")
+    policy = redaction.policy
+
+    async def opened(begins: Sequence[SegmentStart] | None = None) -> Session:
+        session = await runtime.open_stream(request, begins)
+        return RedactedSession(session, policy) if policy else session
+
     if not query.resumable:
-        return Opened(runtime=runtime, session=await runtime.open_stream(request))
+        return Opened(runtime=runtime, session=await opened())
     tenant = caller_of(websocket).tenant
     if (again := await _returned(websocket, runtime, tenant)) is not None:
         return again
     place = _place(websocket, runtime, query)
     begins = place.begins if place is not None else None
-    session = await runtime.open_stream(request, begins)
+    session = await opened(begins)
     kept = KeptStream(session, tenant, ends=ends, seq=place.seq if place is not None else 0)
     runtime.keeper.add(kept)
     await kept.claim()

@@ -21,9 +21,17 @@ _KINDS = {
 
 
 def answer(
-    form: TranscriptionForm, transcript: Transcript, heard: Sequence[HeardWord], table: TokenTable
+    form: TranscriptionForm,
+    transcript: Transcript,
+    heard: Sequence[HeardWord],
+    table: TokenTable,
+    *,
+    clear: Transcript | None = None,
 ) -> Response:
-    """The transcript as the request wants it; warnings and the model's real name always go along."""
+    """The transcript as the request wants it; warnings and the model's real name always go along.
+
+    ``clear`` is what ``transcript`` was before its redaction, for who may see both.
+    """
     headers = answer_headers(transcript.model)
     if transcript.warnings:
         headers["auricle-warnings"] = ", ".join(transcript.warnings)
@@ -40,7 +48,10 @@ def answer(
         if form.logprobs:
             body["logprobs"] = logprobs(heard)
         return JSONResponse(body, headers=headers)
-    return JSONResponse(verbose(transcript, form.granularities, table), headers=headers)
+    body = verbose(transcript, form.granularities, table)
+    if clear is not None:
+        body["auricle_unredacted"] = clear.model_dump(mode="json")
+    return JSONResponse(body, headers=headers)
 
 
 def answer_headers(model: ModelFacts) -> dict[str, str]:

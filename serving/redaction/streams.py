@@ -35,6 +35,11 @@ class StreamRedactor:
         self._context: list[Word] = []  # already shown, clear or hidden
         self._held: list[Word] = []
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether words wait for the next final."""
+        return bool(self._held)
+
     def partial(self, words: Sequence[Word]) -> Redacted:
         """Show what is certain of an utterance that goes on; held words come first, masked."""
         heard = [*self._held, *words]

@@ -29,19 +29,22 @@ def redact_transcript(
     """Hide what the policy names in text, words and segments; times stay as they were."""
     if not policy:
         return transcript
-    words = transcript.words
-    spans = analyse([word.word for word in words], policy, names).spans
+    by_segment: dict[int, list[Word]] = {}
+    found: list[Redaction] = []
     owners = _owners(transcript)
-    shown: list[tuple[int, Word]] = []
-    for owner, word in hidden(words, spans, policy.mode, owners):
-        shown.append((owner, word))
-    by_segment = {key: [word for _, word in group] for key, group in groupby(shown, lambda x: x[0])}
+    for places in _channels(transcript.words):
+        words = [transcript.words[place] for place in places]
+        spans = analyse([word.word for word in words], policy, names).spans
+        own = [owners[place] for place in places]
+        for owner, word in hidden(words, spans, policy.mode, own):
+            by_segment.setdefault(owner, []).append(word)
+        found += redactions(words, spans)
     segments = [
         _segment(segment, by_segment[at])
         for at, segment in enumerate(transcript.segments)
         if by_segment.get(at)
     ]
-    kept = [word for _, word in shown]
+    kept = [word for at in sorted(by_segment) for word in by_segment[at]]
     safe: dict[str, Any] = {
         name: getattr(transcript, name) for name in SAFE_FIELDS if name in Transcript.model_fields
     }
@@ -50,7 +53,7 @@ def redact_transcript(
         text=assemble.joined(kept),
         words=tuple(kept),
         segments=tuple(segments),
-        redactions=(*transcript.redactions, *redactions(words, spans)),
+        redactions=(*transcript.redactions, *sorted(found, key=lambda span: span.start)),
     )
 
 
@@ -86,6 +89,14 @@ def redactions(words: Sequence[Word], spans: Sequence[Span]) -> tuple[Redaction,
         Redaction(start=words[span.start].start, end=words[span.end - 1].end, kind=span.kind)
         for span in spans
     )
+
+
+def _channels(words: Sequence[Word]) -> list[list[int]]:
+    """Places of each channel's words: two speakers' numbers are not one number."""
+    places: dict[int | None, list[int]] = {}
+    for place, word in enumerate(words):
+        places.setdefault(word.channel, []).append(place)
+    return list(places.values())
 
 
 def _owners(transcript: Transcript) -> list[int]:

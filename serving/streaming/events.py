@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from serving.schema import Word
+from serving.schema import Redaction, Word
 from serving.streaming.segment import SegmentStart
 
 
@@ -19,6 +19,7 @@ class StreamEvent:
     speech_final: bool = False  # the speaker paused
     from_finalize: bool = False  # the client asked
     channel: int = 0
+    redactions: tuple[Redaction, ...] = ()  # where something was hidden, and of which kind
     resume: SegmentStart | None = None  # of a final: where decoding goes on, here or elsewhere
 
 

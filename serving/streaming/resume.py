@@ -25,8 +25,8 @@ import numpy as np
 from features.voice import VoiceState
 from serving.problems import ApiProblem
 from serving.streaming.events import Event, StreamEvent
+from serving.streaming.redacted import Session
 from serving.streaming.segment import SegmentStart
-from serving.streaming.sessions import StreamSession
 
 _MISSED_MESSAGES = 256  # kept for a client that comes back; one that missed more shows its place
 _PLACE_CHARACTERS = 8_000  # of a header; eight channels take 6,000
@@ -70,7 +70,7 @@ class Place:
 class KeptStream:
     """A stream and what its client may have missed. One connection at a time talks over it."""
 
-    def __init__(self, session: StreamSession, tenant: str, *, ends: float, seq: int = 0) -> None:
+    def __init__(self, session: Session, tenant: str, *, ends: float, seq: int = 0) -> None:
         self.id = secrets.token_urlsafe(24)
         self.session, self.tenant, self.ends, self.seq = session, tenant, ends, seq
         self.finalizes = 0  # of the client, done

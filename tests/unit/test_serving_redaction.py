@@ -176,3 +176,27 @@ def test_marks_of_the_suite_are_read() -> None:
     line = read_line("? ask {name:tom baker} today")
     assert line.words == ("ask", "tom", "baker", "today") and not line.must
     assert line.marks == (Mark(start=1, end=3, kind="name"),)
+
+
+def test_speakers_of_their_own_channels_do_not_finish_each_others_numbers() -> None:
+    one = [
+        word.model_copy(update={"channel": 0}) for word in timed("five five five oh one nine nine")
+    ]
+    two = [
+        word.model_copy(update={"channel": 1, "start": word.start + 0.5, "end": word.end + 0.5})
+        for word in timed("no thank you it is fine really")
+    ]
+    words = sorted([*one, *two], key=lambda word: word.start)
+    segments = tuple(
+        Segment(id=word.channel or 0, start=word.start, end=word.end, text=word.word, confidence=0.9,
+                words=(word,), channel=word.channel)
+        for word in words
+    )  # fmt: skip
+    transcript = Transcript(
+        text=said(words), language="en", duration_s=10.0, words=tuple(words), segments=segments,
+        model=ModelFacts(name="m", version="1", variant="fp32", bundle_digest="sha256:0"),
+        audio_digest="sha256:1",
+    )  # fmt: skip
+    after = redact_transcript(transcript, PII)
+    assert {word.word for word in after.words if word.channel == 0} == {"[PHONE]"}
+    assert [word.word for word in after.words if word.channel == 1] == [word.word for word in two]
