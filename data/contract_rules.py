@@ -8,12 +8,13 @@ reach a report, whatever the report prints.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from data.manifest import Utterance
 from data.sources.item import names_licence
 from data.split import SPLITS, Leak, leaks
 from data.text import ALPHABET
+from governance.bounds import NOT_EMPTY, Name, NotNegative, Positive, Share, require_order
 
 Effect = Literal["stop", "quarantine"]
 Cell = str | int | float | bool | None
@@ -28,21 +29,30 @@ _LETTERS = frozenset(ALPHABET)
 class ContractConfig:
     """Limits of what is let in; a row beyond them is quarantined by its id."""
 
-    min_duration_s: float = 0.1
-    max_duration_s: float = 60.0
+    min_duration_s: NotNegative = 0.1
+    max_duration_s: Positive = 60.0
     min_level_dbfs: float = -60.0
     max_level_dbfs: float = -1.0
-    max_clipping_ratio: float = 0.05
-    max_dc_offset: float = 0.1  # absolute, of full scale
+    max_clipping_ratio: Share = 0.05
+    max_dc_offset: Share = 0.1  # absolute, of full scale
     min_snr_db: float = -5.0
-    min_speech_ratio: float = 0.02
-    min_chars_per_s: float = 0.2
-    max_chars_per_s: float = 40.0
-    max_words_per_s: float = 12.0
-    languages: tuple[str, ...] = ("en",)
-    max_quarantined_share: float = 0.1  # beyond it the whole batch is stopped
+    min_speech_ratio: Share = 0.02
+    min_chars_per_s: NotNegative = 0.2
+    max_chars_per_s: Positive = 40.0
+    max_words_per_s: Positive = 12.0
+    languages: Annotated[tuple[Name, ...], NOT_EMPTY] = ("en",)
+    max_quarantined_share: Share = 0.1  # beyond it the whole batch is stopped
     speaker_overlap_in: tuple[str, ...] = ()
     """Corpora whose own splits share speakers, known and accepted (a corpus of one voice)."""
+
+    def __post_init__(self) -> None:
+        require_order(
+            self,
+            "validate",
+            ("min_duration_s", "max_duration_s"),
+            ("min_level_dbfs", "max_level_dbfs"),
+            ("min_chars_per_s", "max_chars_per_s"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

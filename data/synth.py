@@ -20,8 +20,9 @@ import soxr
 from data import grammar, rooms, synth_voices
 from data.audio import encode_flac_pcm16
 from data.units import SAMPLE_RATE_HZ, seconds_to_samples
+from governance.bounds import NotNegative, Share, Whole, require_order
 from governance.canonical import canonical_json, tree_digest, write_atomic
-from governance.errors import AuricleError, ConfigError
+from governance.errors import AuricleError
 
 LICENCE = (
     "CC0-1.0 (text and recordings of this project; spoken by the espeak-ng engine, GPL-3.0, run "
@@ -49,25 +50,22 @@ Progress = Callable[[int, int], None]
 class SynthConfig:
     """How much is said, and under what conditions. Shares are probabilities, drawn per clip."""
 
-    train_utterances: int = 900
-    dev_utterances: int = 80
-    test_utterances: int = 80
-    seed: int = 20_240
-    room_share: float = 0.35
-    noise_share: float = 0.5
-    telephone_share: float = 0.1
+    train_utterances: Whole = 900
+    dev_utterances: Whole = 80
+    test_utterances: Whole = 80
+    seed: Whole = 20_240
+    room_share: Share = 0.35
+    noise_share: Share = 0.5
+    telephone_share: Share = 0.1
     snr_low_db: float = 5.0
     snr_high_db: float = 25.0
-    silence_low_s: float = 0.2  # either side of the sentence
-    silence_high_s: float = 1.0
+    silence_low_s: NotNegative = 0.2  # either side of the sentence
+    silence_high_s: NotNegative = 1.0
 
     def __post_init__(self) -> None:
-        shares = (self.room_share, self.noise_share, self.telephone_share)
-        counts = (self.train_utterances, self.dev_utterances, self.test_utterances)
-        if min(counts) < 0 or not all(0.0 <= share <= 1.0 for share in shares):
-            raise ConfigError("counts start at 0 and shares lie between 0 and 1", item="synth")
-        if self.snr_low_db > self.snr_high_db or not 0 <= self.silence_low_s <= self.silence_high_s:
-            raise ConfigError("a range begins above its end", item="synth")
+        require_order(
+            self, "synth", ("snr_low_db", "snr_high_db"), ("silence_low_s", "silence_high_s")
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

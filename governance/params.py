@@ -1,16 +1,20 @@
 """Strict loader of ``params.yaml``: a section becomes a frozen dataclass, or a clear refusal.
 
 A field without a default must stand in the file, an unknown key is an error that names the nearest
-known one, and no value is bent into another type (a whole number may stand for a ``float``).
+known one, no value is bent into another type (a whole number may stand for a ``float``), and none
+lies beyond the bounds of its field (`governance.bounds`).
 """
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import Annotated, Any, Literal, TypeVar, Union
 
+from governance.bounds import Bound
 from governance.errors import AuricleError, ConfigError
 from governance.yaml_text import parse_yaml
 
@@ -28,22 +32,38 @@ _WORDS: dict[Any, str] = {
 
 def load(section: str, cls: type[T], *, path: Path = Path("params.yaml")) -> T:
     """The section ``section`` of the file as a ``cls``."""
+    return load_text(_text(path), section, cls, item=str(path))
+
+
+def load_all(kinds: Mapping[str, type], *, path: Path = Path("params.yaml")) -> dict[str, Any]:
+    """Several sections of the file, each as the class that ``kinds`` gives it."""
+    document = parse_yaml(_text(path), item=str(path))
+    return {name: _section(document, name, kind, str(path)) for name, kind in kinds.items()}
+
+
+def load_text(yaml_text: str, section: str, cls: type[T], *, item: str = "params.yaml") -> T:
+    """The section ``section`` of a YAML text as a ``cls``; ``item`` names the text in errors."""
+    return _section(parse_yaml(yaml_text, item=item), section, cls, item)
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
             "the parameter file is not there", item=str(path), mend="run in the workspace's root"
         ) from None
     except UnicodeDecodeError:
         raise ConfigError("not UTF-8 text", item=str(path), mend="save it as UTF-8") from None
-    return load_text(text, section, cls, item=str(path))
 
 
-def load_text(yaml_text: str, section: str, cls: type[T], *, item: str = "params.yaml") -> T:
-    """The section ``section`` of a YAML text as a ``cls``; ``item`` names the text in errors."""
-    document = parse_yaml(yaml_text, item=item)
+def _section(document: Any, section: str, cls: type[T], item: str) -> T:
     if not isinstance(document, dict):
-        raise ConfigError("a mapping of sections is expected", item=item)
+        raise ConfigError(
+            "a mapping of sections is expected",
+            item=item,
+            mend=f"write '{section}:' on a line of its own, its keys indented below it",
+        )
     if section not in document:
         raise ConfigError(
             f"the section '{section}' is missing",
@@ -69,7 +89,7 @@ class _Reader:
             raise self._refuse(where, "a mapping of keys", value)
         fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
         self._check_keys(value, fields, where)
-        hints = typing.get_type_hints(cls)
+        hints = typing.get_type_hints(cls, include_extras=True)
         arguments = {
             name: self.value(entry, hints[name], f"{where}.{name}") for name, entry in value.items()
         }
@@ -108,6 +128,8 @@ class _Reader:
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if kind is Any:
             return value
+        if origin is Annotated:
+            return self._bounded(value, arguments, where)
         if dataclasses.is_dataclass(kind):
             return self.dataclass(value, kind, where)
         if origin in (Union, types.UnionType):
@@ -122,6 +144,18 @@ class _Reader:
             return self._mapping(value, arguments, where)
         return self._scalar(value, kind, where)
 
+    def _bounded(self, value: Any, kinds: tuple[Any, ...], where: str) -> Any:
+        """The first of ``kinds`` is the type; its bounds follow."""
+        typed = self.value(value, kinds[0], where)
+        for bound in kinds[1:]:
+            if isinstance(bound, Bound) and not bound.holds(typed):
+                raise ConfigError(
+                    f"must be {bound.words}, found {value!r}",
+                    item=self._place(where),
+                    mend=f"write {bound.words}",
+                )
+        return typed
+
     def _scalar(self, value: Any, kind: Any, where: str) -> Any:
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
@@ -129,6 +163,8 @@ class _Reader:
             return Path(value)
         if kind not in _WORDS:
             raise TypeError(f"{where}: params cannot hold a {kind!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self._refuse(where, "a finite number", value)
         if isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
             return value
         raise self._refuse(where, _WORDS[kind], value)
@@ -174,5 +210,7 @@ class _Reader:
     def _refuse(self, where: str, expected: str, value: Any) -> ConfigError:
         found = "nothing" if value is None else f"{value!r}"
         return ConfigError(
-            f"{expected} is expected, found {found}", item=self._place(where), mend="correct it"
+            f"{expected} is expected, found {found}",
+            item=self._place(where),
+            mend=f"write {expected}",
         )

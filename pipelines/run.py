@@ -51,7 +51,12 @@ def main(args: argparse.Namespace) -> int:
 
 
 def reproduce(stages: list[str] | None = None, *, quiet: bool = False) -> Outcome:
-    """Run ``dvc repro`` in its own process group, so that Ctrl-C leaves nothing behind."""
+    """Run ``dvc repro`` in its own process group, so that Ctrl-C leaves nothing behind.
+
+    ``params.yaml`` is checked as a whole before: no late section stops what took minutes to get there.
+    """
+    from pipelines._sections import require_sound_params
+
     for name in ("dvc.yaml", ".dvc"):
         if not Path(name).exists():
             raise AuricleError(
@@ -59,6 +64,7 @@ def reproduce(stages: list[str] | None = None, *, quiet: bool = False) -> Outcom
                 item=name,
                 mend="call it in a clone of Auricle",
             )
+    require_sound_params()
     command = [sys.executable, "-m", "dvc", "repro", *(stages or [])]
     process = subprocess.Popen(
         command,

@@ -15,33 +15,12 @@ import onnx
 from features.bundle import Bundle, write_bundle
 from governance.errors import AuricleError
 from training.engines import Floats
+from training.quantize_config import QuantizeConfig
 from training.quantizing.calibration import offline_feeds, stream_feeds
 from training.quantizing.compact import compact
 from training.quantizing.graph import Feed, candidates, has_vnni, prepare, quantize_graph
 from training.quantizing.ranges import Bound, clip_ranges, fit_bounds
 from training.quantizing.sensitivity import LayerHarm, Probe, Progress, rank_layers
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuantizeConfig:
-    """How to quantise (params.yaml: quantize)."""
-
-    calibration_streams: int = 150
-    """Dev recordings that ranges are measured on."""
-    chunks_per_stream: int = 4
-    """Chunks kept of each, with the caches they met."""
-    probe_recordings: int = 16
-    """Recordings that the harm of a layer is measured on."""
-    narrow_above_kl: float = 0.0005
-    """Layers that alone cost more have their ranges narrowed as long as that helps."""
-    max_kl: float = 0.005
-    """Layers go back to fp32 until the output's KL divergence from fp32 is below this."""
-    max_reverted: int = 8
-    """Most layers that go back; beyond it the model is slow and still harmed."""
-    depthwise: bool = False
-    """Whether depthwise convolutions, where a model has them, become int8 too."""
-    reduce_range: bool | None = None
-    """Weights in 7 bits, against saturation without VNNI; None = where this CPU lacks VNNI."""
 
 
 @dataclass(frozen=True, kw_only=True)

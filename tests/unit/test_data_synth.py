@@ -123,9 +123,9 @@ def test_a_second_run_replaces_the_first(corpus: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"noise_share": 1.5}, {"train_utterances": -1}, {"snr_low_db": 30.0}, {"silence_high_s": 0.1}],
+    [{"snr_low_db": 30.0}, {"silence_high_s": 0.1}],
 )
-def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
+def test_a_range_that_begins_above_its_end_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="synth"):
         SynthConfig(**wrong)  # type: ignore[arg-type]
 

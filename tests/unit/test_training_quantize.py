@@ -17,7 +17,8 @@ from features.bundle import Bundle
 from governance.errors import AuricleError
 from tests.support_export import CONVOLUTIONS, exported, layer_names, recordings
 from training.onnx_engine import OnnxEngine, metadata, open_session, run_offline
-from training.quantize import QuantizeConfig, QuantizeReport, quantize_bundle
+from training.quantize import QuantizeReport, quantize_bundle
+from training.quantize_config import QuantizeConfig
 from training.quantizing.calibration import offline_feeds, stream_feeds
 from training.quantizing.compact import compact
 from training.quantizing.graph import candidates, has_vnni, layers, prepare
