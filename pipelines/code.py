@@ -3,9 +3,11 @@
 DVC does not see imports. So each stage depends on ``data/code/<stage>.json``, the digests of the
 syntax trees, without comments and docstrings, of the stage's transitive imports: a comment reruns
 nothing, a statement reruns exactly the stages that import it, and plain ``dvc repro`` stays right.
+``package`` pins what is installed here in a bento, so those versions are in its digests too.
 """
 
 import ast
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from governance.canonical import bytes_digest, canonical_json, write_atomic
@@ -39,6 +41,8 @@ def main(root: Path = Path(), out: Path = Path("data/code")) -> None:
     """Write the digests of every stage."""
     for stage, modules in closures().items():
         content = {name: statement_digest(module_path(root, name)) for name in sorted(modules)}
+        if stage == "package":
+            content |= pins()
         write_atomic(out / f"{stage}.json", canonical_json(content) + "\n")
 
 
@@ -52,6 +56,19 @@ def closures() -> dict[str, set[str]]:
         roots = (f"pipelines.{stage}", *ALSO_RUNS.get(stage, ()))
         result[stage] = set(roots).union(*(graph.find_upstream_modules(name) for name in roots))
     return result
+
+
+def pins() -> dict[str, str]:
+    """Installed version of every distribution that a bento pins; a part of the set-up lacks some."""
+    from serving.packaging.bento import PINNED
+
+    found = {}
+    for name in PINNED:
+        try:
+            found[f"{name}=="] = version(name)
+        except PackageNotFoundError:
+            found[f"{name}=="] = "not installed"
+    return found
 
 
 def module_path(root: Path, name: str) -> Path:

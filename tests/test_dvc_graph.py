@@ -1,9 +1,12 @@
 """``dvc.yaml`` = ``params.yaml`` = ``pipelines/``; a statement reruns its importers and no other."""
 
 import importlib
+import json
 import re
 import shutil
-from pathlib import Path
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
 
 import grimp
 import pytest
@@ -15,6 +18,7 @@ from serving.packaging import bento
 ROOT = Path(__file__).resolve().parent.parent
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+STYLE = "training/reporting/style.css"
 
 
 def _names(items: list[object]) -> list[str]:
@@ -42,7 +46,7 @@ def test_paths_of_dvc_are_the_paths_of_the_code() -> None:
     known |= {f"data/code/{stage}.json" for stage in code.STAGES}
     known |= {f"data/reports/{stage}.json" for stage in code.STAGES}
     known |= {"data/reports/decoder.json", "data/reports/model_card.html", "governance/policy.yaml"}
-    known |= {"features/store/feature_store.yaml", *map(str, bento.DATA_FOLDERS)}
+    known |= {"features/store/feature_store.yaml", STYLE, *map(str, bento.DATA_FOLDERS)}
     for stage, entry in GRAPH.items():
         unknown = set(entry.get("deps", [])) | set(_names(entry["outs"]))
         assert unknown <= known, f"{stage}: {unknown - known}"
@@ -100,6 +104,57 @@ def test_closures_cover_every_import() -> None:
                 seen.add(name)
                 queue.extend(graph.find_modules_directly_imported_by(name))
         assert modules == seen
+
+
+def test_every_file_besides_modules_is_a_dep() -> None:
+    """Style sheets, pages, definitions: what a module reads from beside it reruns its stage."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", *code.PACKAGES], cwd=ROOT, capture_output=True, check=True
+    )
+    files = [name for name in listing.stdout.decode().split("\0") if name]
+    files = [name for name in files if not name.endswith(".py")]
+    deps = {dep for entry in GRAPH.values() for dep in entry.get("deps", [])}
+    assert STYLE in files
+    unwatched = [
+        name for name in files if not deps & {name, *map(str, PurePosixPath(name).parents)}
+    ]
+    assert not unwatched
+
+
+def test_the_style_of_the_report_reruns_whoever_renders_it() -> None:
+    renderers = {name for name, found in code.closures().items() if "training.report" in found}
+    assert renderers == {name for name, entry in GRAPH.items() if STYLE in entry.get("deps", [])}
+
+
+def test_what_a_bento_carries_besides_modules_reruns_the_package() -> None:
+    assert set(map(str, bento.DATA_FOLDERS)) <= set(GRAPH["package"]["deps"])
+
+
+def test_an_upgraded_package_of_the_bento_reruns_the_package_stage_alone(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _digests(copy)
+    for name in ("onnxruntime", "bentoml"):
+        assert json.loads(before["package"])[f"{name}=="] == version(name)
+
+    def upgraded(name: str) -> str:
+        return "999" if name == "onnxruntime" else version(name)
+
+    monkeypatch.setattr(code, "version", upgraded)
+    after = _digests(copy)
+    assert {stage for stage in code.STAGES if after[stage] != before[stage]} == {"package"}
+    pinned = {pin.split("==")[0] for pin in bento.requirements("cpu")}
+    assert pinned <= set(bento.PINNED)
+
+
+def test_a_package_that_is_not_installed_here_stops_no_stage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(code, "version", absent)
+    assert set(code.pins().values()) == {"not installed"}
 
 
 @pytest.fixture

@@ -39,6 +39,9 @@ _PACKAGES = (
     "psycopg-binary",
     "redis",
 )
+_RUNTIME, _SERVER = "onnxruntime", "bentoml"
+PINNED = (*_PACKAGES, _RUNTIME, _SERVER)
+"""Distributions whose installed versions are part of a bento."""
 _TAIL_CHARACTERS = 2000
 
 
@@ -98,7 +101,8 @@ def build_bento(
     files = [*modules, *data_files(source_root)]
     plan = _bentofile(bundle, files, variant, model_version, labels or {})
     code = {path.as_posix(): file_digest(source_root / path) for path in files}
-    identity = digest({"bundle": bundle.bundle_digest, "code": code, "plan": plan})
+    server = installed_version(_SERVER)  # BentoML pins itself, outside the plan
+    identity = digest({"bundle": bundle.bundle_digest, "code": code, "plan": plan, _SERVER: server})
     version = identity.removeprefix("sha256:")[:12]
     home = build_root.absolute() / "home"
     folder = home / "bentos" / NAME / version
@@ -120,7 +124,7 @@ def data_files(source_root: Path) -> list[Path]:
 
 def requirements(variant: Variant) -> list[str]:
     """Exact pins of what is installed here: what was tested is what is shipped."""
-    runtime = f"{_IMAGES[variant].runtime}=={installed_version('onnxruntime')}"
+    runtime = f"{_IMAGES[variant].runtime}=={installed_version(_RUNTIME)}"
     return [*(f"{name}=={installed_version(name)}" for name in _PACKAGES), runtime]
 
 
