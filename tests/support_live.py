@@ -23,8 +23,13 @@ _START_LIMIT_S = 30.0
 
 
 @contextmanager
-def served(bundle_dir: Path, **choices: Any) -> Iterator[tuple[str, Runtime]]:
-    """The address of a running service, and the runtime behind it."""
+def served(
+    bundle_dir: Path, *, send_buffer_bytes: int | None = None, **choices: Any
+) -> Iterator[tuple[str, Runtime]]:
+    """The address of a running service, and the runtime behind it.
+
+    A small send buffer of the kernel shows sooner that a client does not read.
+    """
     settings = ServeSettings(bundle_dir=bundle_dir, **choices)
     runtime = load_runtime(settings, ServiceMetrics(CollectorRegistry()))
     application = Application()
@@ -38,6 +43,8 @@ def served(bundle_dir: Path, **choices: Any) -> Iterator[tuple[str, Runtime]]:
 
     outer = Starlette(routes=[Mount("/", app=application)], lifespan=lifespan)
     with socket.socket() as listener:
+        if send_buffer_bytes is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
         # The same choices as BentoML's worker, which starts uvicorn for us in production.

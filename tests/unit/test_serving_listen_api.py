@@ -1,12 +1,15 @@
 """The WebSocket side: Deepgram's messages, refusals before the upgrade, bounded sessions."""
 
+import gc
 import json
 import logging
 import re
+import socket as sockets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -17,10 +20,14 @@ from websockets.sync.client import connect
 
 from serving import logs
 from serving.api import listen_messages as wire
+from serving.api.listen_api import Conversation
+from serving.api.listen_outbox import Outbox
 from serving.api.listen_query import PARAMETERS, REFUSED
 from serving.problems import deadline_passed
 from serving.recognizer import AudioRequest
 from serving.runtime import Runtime
+from serving.streaming.sessions import StreamSession
+from serving.streaming.streams import LiveStream
 from tests.support_bundle import babble, hush, make_bundle
 from tests.support_live import served
 from tests.support_service import encoded, opus, pcm16, running, wav
@@ -424,3 +431,60 @@ def test_bytes_that_are_no_audio_end_the_stream_with_deepgrams_code(client: Test
         socket.send_bytes(b"%PDF-1.7 and more")
         messages, code = until_closed(socket)
     assert code == 1008 and kinds(messages) == ["Results", "Metadata"]
+
+
+@pytest.mark.parametrize(
+    "limits", [{"stream_unsent_bytes": 2_000}, {"stream_unsent_s": 0.1}], ids=["bytes", "time"]
+)
+def test_a_client_that_does_not_read_is_told_and_closed(
+    tmp_path: Path, limits: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Outbox] = []
+    create = Outbox.__init__
+
+    def watched(self: Outbox, *args: Any, **kwargs: Any) -> None:
+        create(self, *args, **kwargs)
+        made.append(self)
+
+    monkeypatch.setattr(Outbox, "__init__", watched)
+    spoken = np.concatenate([babble(2.0, rate_hz=8_000), hush(0.6, rate_hz=8_000)])
+    sound = encoded(np.tile(spoken, 16), "mulaw")
+    with served(make_bundle(tmp_path / "tiny"), send_buffer_bytes=4_096, **limits) as (
+        url,
+        runtime,
+    ):
+        lazy = sockets.create_connection(("127.0.0.1", urlsplit(url).port or 0))
+        lazy.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4_096)
+        place = f"ws{url.removeprefix('http')}/v1/listen?encoding=mulaw&sample_rate=8000"
+        query = "&interim_results=true&endpointing=300"
+        with connect(place + query, sock=lazy, max_queue=1, compression=None) as live:
+            live.send(sound)
+            wait_until(lambda: bool(made) and made[0].stuck.is_set())
+            with pytest.raises(ConnectionClosed) as closed:
+                while True:
+                    live.recv(timeout=20)
+        assert closed.value.rcvd is not None
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (
+            wire.SLOW.code,
+            wire.SLOW.reason,
+        )
+        wait_until(lambda: runtime.recognizer.engine.slab.in_use == 0)
+        page = runtime.metrics.exposition().decode()
+    assert 'auricle_requests_total{outcome="slow",route="listen"} 1.0' in page
+
+
+def test_streams_that_vanish_leave_nothing_behind(tmp_path: Path) -> None:
+    with served(make_bundle(tmp_path / "tiny"), max_streams=4) as (url, runtime):
+        place = "ws" + url.removeprefix("http") + LISTEN
+        for _ in range(12):
+            with connect(place, compression=None) as live:
+                live.send(pcm16(babble(0.7)).tobytes())
+                live.socket.close()
+        wait_until(lambda: runtime.recognizer.engine.slab.in_use == 0)
+        kinds_left = (Conversation, StreamSession, LiveStream, Outbox)
+
+        def left() -> list[object]:
+            gc.collect()
+            return [one for one in gc.get_objects() if isinstance(one, kinds_left)]
+
+        wait_until(lambda: not left())
