@@ -71,6 +71,8 @@ class ServiceMetrics:
         self.queue_depth = Gauge(
             "auricle_queue_depth", "Rows waiting", registry=registry, multiprocess_mode="liveall"
         )
+        self.admission_waiting = self._gauge("admission_waiting", "Files waiting for their turn")
+        self.admission_limit = self._gauge("admission_limit_seconds", "Work let in at once")
         self.normalisation = Counter(
             "auricle_normalisation", "Warm and cold starts", ["state"], registry=registry
         )
@@ -86,6 +88,9 @@ class ServiceMetrics:
         self.webhooks = Counter(
             "auricle_webhook_attempts", "Webhook attempts", ["outcome"], registry=registry
         )
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"auricle_{name}", text, registry=self._registry, multiprocess_mode="livesum")
 
     def _histogram(self, stage: str, text: str, labels: list[str]) -> Histogram:
         return Histogram(

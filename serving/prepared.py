@@ -23,6 +23,17 @@ class Prepared:
     options: FileOptions = NOTHING_SPECIAL
     heard: list[HeardWord] = field(default_factory=list)
     seconds: StageSeconds = field(default_factory=StageSeconds)  # summed over pieces
+    calls_s: float = 0.0  # whole model calls that the pieces were part of
+
+    @property
+    def work_s(self) -> float:
+        """What the recording itself took of threads and model."""
+        return self.seconds.features + self.seconds.model + self.seconds.decoding
+
+    @property
+    def steps_s(self) -> float:
+        """Wall time of its steps, each model call counted whole."""
+        return self.seconds.features + self.calls_s + self.seconds.decoding
 
     def book(
         self,

@@ -1,5 +1,6 @@
 """What can be wrong with a request, in the words and the JSON shape that OpenAI's clients read."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,9 +65,15 @@ def too_large(limit: int) -> ApiProblem:
     return ApiProblem(413, message, param="file", code="audio_too_large")
 
 
-def overloaded(message: str = "The service is at its limit of waiting work.") -> ApiProblem:
-    """429 with Retry-After: come back in a moment."""
-    return ApiProblem(429, message, code="overloaded", retry_after_s=_RETRY_AFTER_S)
+def overloaded(
+    message: str = "The service is at its limit of waiting work.",
+    *,
+    wait_s: float = _RETRY_AFTER_S,
+) -> ApiProblem:
+    """429 with Retry-After: ``wait_s``, in whole seconds and, for OpenAI's clients, exactly."""
+    exactly = {"retry-after-ms": str(math.ceil(1000 * wait_s))}
+    whole_s = max(1, math.ceil(wait_s))
+    return ApiProblem(429, message, code="overloaded", retry_after_s=whole_s, more_headers=exactly)
 
 
 def draining() -> ApiProblem:

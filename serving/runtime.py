@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from serving import logs
+from serving.admission.entrance import Entrance
+from serving.admission.policy import NoRoom, Outcome, Priority
+from serving.admission.turnstile import Visit
 from serving.engine.batcher import Answer, Batcher
 from serving.engine.slab import SlabFull
 from serving.evidence import HeardWord
@@ -23,6 +26,7 @@ from serving.streaming.resume import StreamKeeper
 from serving.streaming.segment import SegmentStart
 from serving.streaming.sessions import StreamSession
 from serving.streaming.streams import StreamRequest
+from serving.tenants.caller import DEFAULT_TENANT
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,7 +46,11 @@ class Runtime:
         self._workers = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
         self._batcher: Batcher | None = None
         self._draining: asyncio.Event | None = None
-        self._files = 0
+        self.entrance = Entrance(
+            max_open=settings.max_waiting_requests,
+            max_wait_s=settings.max_wait_s,
+            workers=settings.workers,
+        )
         self._sessions: set[StreamSession] = set()
         self.keeper = StreamKeeper(settings.stream_keep_s)
 
@@ -81,7 +89,7 @@ class Runtime:
         self.draining.set()
         self.keeper.forget_absent()
         began = time.monotonic()
-        while (self._sessions or self._files) and (
+        while (self._sessions or self.entrance.files) and (
             time.monotonic() - began < self.settings.drain_s
         ):
             await asyncio.sleep(_POLL_S)
@@ -100,6 +108,8 @@ class Runtime:
         name: str,
         speaker: str | None,
         network_s: float,
+        tenant: str = DEFAULT_TENANT,
+        priority: Priority = Priority.INTERACTIVE,
         deadline_s: float | None = None,
         on_progress: Callable[[float], None] = lambda fraction: None,
         options: FileOptions = NOTHING_SPECIAL,
@@ -112,7 +122,9 @@ class Runtime:
         so pieces then go to the model one by one.
         """
         began = time.perf_counter()
-        with self._file_admitted():
+        with self._admitted(tenant, priority) as visit:
+            await visit.turn()
+            started = time.perf_counter()
             recognizer = self.recognizer
 
             def prepare() -> Prepared:
@@ -121,6 +133,7 @@ class Runtime:
                 )
 
             prepared = await self.work(prepare)
+            visit.heard(prepared.duration_s)
             most = _PIECES_AT_ONCE if on_heard is None else 1
             while pieces := await self.work(recognizer.next_pieces, prepared, most):
                 heard = await self._pieces(
@@ -130,10 +143,15 @@ class Runtime:
                     on_heard(pieces[-1], heard)
                 heard_frames = pieces[-1].start_frame + len(pieces[-1].x_TF)
                 on_progress(recognizer.fraction(prepared, heard_frames))
-            spent_s = time.perf_counter() - began
+            ended = time.perf_counter()
+            spent_s = ended - began
             prepared.book_waiting(spent_s)
             total_s = network_s + spent_s
             transcript = recognizer.transcript(prepared, network_s=network_s, total_s=total_s)
+            outcome = Outcome(
+                waited_s=max(0.0, ended - started - prepared.steps_s), worked_s=prepared.steps_s
+            )
+            visit.answered(outcome, audio_s=prepared.duration_s, work_s=prepared.work_s)
         self.metrics.stages("file", prepared.seconds)
         self.metrics.recorded(
             "file" if deadline_s is None else "job",
@@ -154,13 +172,15 @@ class Runtime:
             raise draining()
         if len(self._sessions) >= self.settings.max_streams and not self.keeper.forget_absent(1):
             raise overloaded("All live streams are taken.")
+        with _told():
+            self.entrance.live.require_room(len(self._sessions))
         try:
             live = await self.work(self.recognizer.open_live, request, begins)
         except SlabFull:
             raise overloaded("All live streams are taken.") from None
         session = StreamSession(
             live, self.batcher, self.metrics, self.work, self._closed,
-            deadline_s=self.settings.request_deadline_s,
+            deadline_s=self.settings.request_deadline_s, spent=self.entrance.stream_spent,
         )  # fmt: skip
         self._sessions.add(session)
         self._count_streams()
@@ -185,6 +205,7 @@ class Runtime:
             queue=max(answer.queue_s for answer in answers),
             model=sum(answer.model_s for answer in answers),
         )
+        prepared.calls_s += max(answer.call_s for answer in answers)
 
         def decode() -> list[HeardWord]:
             return [
@@ -196,16 +217,35 @@ class Runtime:
         return await self.work(decode)
 
     @contextmanager
-    def _file_admitted(self) -> Iterator[None]:
+    def door(self, tenant: str, content_length: int | None) -> Iterator[None]:
+        """Let a file in or refuse it, before its body is read.
+
+        `transcribe` inside takes the place that is held here. 429 says when to come again.
+        """
         if not self.ready:
             raise draining()
-        if self._files >= self.settings.max_waiting_requests:
-            raise overloaded()
-        self._files += 1
-        try:
+        with _told(), self.entrance.turnstile.door(tenant, content_length=content_length):
             yield
-        finally:
-            self._files -= 1
+
+    @contextmanager
+    def _admitted(self, tenant: str, priority: Priority) -> Iterator[Visit]:
+        if not self.ready and not self.entrance.turnstile.let_in:
+            raise draining()
+        with _told(), self.entrance.turnstile.visit(tenant, priority) as visit:
+            try:
+                yield visit
+            finally:
+                self.metrics.admission_waiting.set(self.entrance.policy.waiting)
+                self.metrics.admission_limit.set(self.entrance.policy.limit.seconds)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A refusal in HTTP's words."""
+    try:
+        yield
+    except NoRoom as refused:
+        raise overloaded(refused.message, wait_s=refused.retry_after_s) from None
 
 
 async def together(calls: list[Coroutine[Any, Any, Answer]]) -> list[Answer]:

@@ -60,9 +60,8 @@ def opus(kind: str, samples_T: NDArray[np.float32], *, layout: str = "mono") -> 
     return sink.getvalue()
 
 
-@contextmanager
-def running(bundle_dir: Path, **choices: Any) -> Iterator[tuple[TestClient, Runtime]]:
-    """A client of the application, and the runtime behind it."""
+def application_of(bundle_dir: Path, **choices: Any) -> tuple[Starlette, Runtime]:
+    """The application, which starts and ends with its server, and the runtime behind it."""
     metrics = ServiceMetrics(CollectorRegistry())
     runtime = load_runtime(ServeSettings(bundle_dir=bundle_dir, **choices), metrics)
     jobs = load_jobs(runtime.settings, runtime)
@@ -81,6 +80,12 @@ def running(bundle_dir: Path, **choices: Any) -> Iterator[tuple[TestClient, Runt
         await runtime.close()
         desk.close()
 
-    outer = Starlette(routes=[Mount("/", app=application)], lifespan=lifespan)
-    with TestClient(outer) as client:
+    return Starlette(routes=[Mount("/", app=application)], lifespan=lifespan), runtime
+
+
+@contextmanager
+def running(bundle_dir: Path, **choices: Any) -> Iterator[tuple[TestClient, Runtime]]:
+    """A client of the application, and the runtime behind it."""
+    application, runtime = application_of(bundle_dir, **choices)
+    with TestClient(application) as client:
         yield client, runtime

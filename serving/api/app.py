@@ -5,6 +5,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
@@ -13,6 +14,7 @@ from starlette.websockets import WebSocket
 
 from serving import logs
 from serving.api import jobs_api, listen_api, openai_api, openapi, webhooks_api
+from serving.api.doorway import Doorway
 from serving.api.gate import route_of
 from serving.api.protection import protected, tenant_routes
 from serving.job_service import JobService
@@ -52,7 +54,9 @@ class Application:
             WebSocketRoute("/{path:path}", _no_such_socket),
         ]
         handlers: Any = {ApiProblem: _problem, HTTPException: _http_error}
-        self._routes = Starlette(routes=routes, exception_handlers=handlers)
+        self._routes = Starlette(
+            routes=routes, exception_handlers=handlers, middleware=[Middleware(Doorway)]
+        )
         self._app: ASGIApp = self._routes
 
     def attach(

@@ -1,8 +1,9 @@
 """Dynamic batching: one asyncio owner collects rows, one thread runs the model.
 
 Nothing waits for company: an idle model takes a row at once, and rows that arrive while it runs
-form the next batch. Live chunks go before files. Files are taken from the length bucket whose
-oldest row is due first, in order of arrival. A late or abandoned row is dropped, never a thread.
+form the next batch. Live chunks go before files. Files are taken from the length bucket that holds
+the row that is due first, and there in the order in which they are due; equals keep the order of
+arrival. A late or abandoned row is dropped, never a thread.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,7 @@ class Answer:
     logp_TV: Floats
     queue_s: float
     model_s: float  # the call's time divided among its rows
+    call_s: float  # the call's whole time
 
 
 @dataclass(kw_only=True, eq=False)
@@ -119,7 +121,7 @@ class Batcher:
             raise overloaded()
         bucket = bisect.bisect_left(self._limits.bucket_frames, len(x_TF))
         waiting = self._waiting(x_TF, deadline_s)
-        self._files[bucket].append(waiting)
+        bisect.insort_right(self._files[bucket], waiting, key=_due)
         self._wake.set()
         return await waiting.answer
 
@@ -219,11 +221,18 @@ class Batcher:
                 if not row.answer.done():
                     row.answer.set_exception(ApiProblem(500, "The model failed.", code="model"))
             return
-        share_s = (self._clock() - began) / len(rows)
+        call_s = self._clock() - began
+        share_s = call_s / len(rows)
         for row, logp_TV in zip(rows, outcomes, strict=True):
             if not row.answer.done():
                 queue_s = began - row.since
-                row.answer.set_result(Answer(logp_TV=logp_TV, queue_s=queue_s, model_s=share_s))
+                row.answer.set_result(
+                    Answer(logp_TV=logp_TV, queue_s=queue_s, model_s=share_s, call_s=call_s)
+                )
+
+
+def _due(waiting: "_Waiting[Any]") -> float:
+    return waiting.due
 
 
 def _stopped() -> ApiProblem:

@@ -13,6 +13,7 @@ from typing import Any
 
 from data.audio_errors import AudioError
 from serving import logs
+from serving.admission.policy import Priority
 from serving.jobs.bell import Bell
 from serving.jobs.blobs import BlobStore
 from serving.jobs.changes import NEW_WEBHOOK, NEW_WORK, Changes, followers, holder
@@ -149,16 +150,21 @@ class JobWorker:
         began = time.perf_counter()
         read = await self._fetch(job)
         try:
-            transcript = await self._runtime.transcribe(
-                read,
-                name="audio",
-                speaker=job.speaker,
-                network_s=time.perf_counter() - began,
-                deadline_s=_BEHIND_S,
-                on_progress=tell,
-            )
+            with self.booked(job.tenant):
+                transcript = await self._runtime.transcribe(
+                    read,
+                    name="audio",
+                    speaker=job.speaker,
+                    network_s=time.perf_counter() - began,
+                    tenant=job.tenant,
+                    priority=Priority.BATCH,
+                    deadline_s=_BEHIND_S,
+                    on_progress=tell,
+                )
         except AudioError as error:
             return Outcome(error=from_audio_error(error).body()["error"])
+        if policy := policy_of_options(job.request.options):  # what is hidden is never stored
+            transcript = await self._runtime.work(redact_transcript, transcript, policy)
         return Outcome(result=transcript.model_dump_json())
 
     async def _again(self, job: Job) -> bool:

@@ -24,6 +24,7 @@ class StreamSession:
         closed: "Callable[[StreamSession], None]",
         *,
         deadline_s: float,
+        spent: Callable[[StageSeconds], None] = lambda seconds: None,
     ) -> None:
         self.live = live
         self._batcher = batcher
@@ -32,6 +33,7 @@ class StreamSession:
         self._closed = closed
         self._deadline_s = deadline_s
         self._heard_s = 0.0  # when the newest audio came in
+        self._spent = spent  # told what every chunk took
 
     async def accept(self, content: bytes) -> AsyncIterator[Event]:
         """Take bytes; give the events of the chunks that they complete, as they come."""
@@ -64,15 +66,14 @@ class StreamSession:
             began, features_s = time.perf_counter(), self.live.feature_s
             self.live.feature_s = 0.0
             progress = await self._work(self.live.absorb, [one.logp_TV for one in answers])
-            self._metrics.stages(
-                "stream",
-                StageSeconds(
-                    queue=max(one.queue_s for one in answers),
-                    features=features_s,
-                    model=sum(one.model_s for one in answers),
-                    decoding=max(0.0, time.perf_counter() - began - self.live.feature_s),
-                ),
+            seconds = StageSeconds(
+                queue=max(one.queue_s for one in answers),
+                features=features_s,
+                model=sum(one.model_s for one in answers),
+                decoding=max(0.0, time.perf_counter() - began - self.live.feature_s),
             )
+            self._metrics.stages("stream", seconds)
+            self._spent(seconds)
             self._metrics.stream_lag.observe(time.perf_counter() - self._heard_s)
 
     async def _answers(self, chunks: list[Chunk]) -> list[Answer]:

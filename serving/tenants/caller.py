@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 SCOPES = frozenset({"transcribe", "listen", "jobs", "unredacted", "admin"})
+DEFAULT_TENANT = "default"  # everybody, where there is no key store
 SCOPE_KEY = "auricle.caller"  # where the ASGI scope of an authenticated request holds its Caller
 
 
@@ -10,7 +11,7 @@ SCOPE_KEY = "auricle.caller"  # where the ASGI scope of an authenticated request
 class Caller:
     """An authenticated caller. Without a key store everybody on loopback is the default tenant."""
 
-    tenant: str = "default"
+    tenant: str = DEFAULT_TENANT
     key_id: str = ""  # public half of the API key; empty without a key store
     scopes: frozenset[str] = SCOPES
     granted: bool = False  # by a short-lived client token, not by the key itself
