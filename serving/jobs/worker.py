@@ -150,21 +150,18 @@ class JobWorker:
         began = time.perf_counter()
         read = await self._fetch(job)
         try:
-            with self.booked(job.tenant):
-                transcript = await self._runtime.transcribe(
-                    read,
-                    name="audio",
-                    speaker=job.speaker,
-                    network_s=time.perf_counter() - began,
-                    tenant=job.tenant,
-                    priority=Priority.BATCH,
-                    deadline_s=_BEHIND_S,
-                    on_progress=tell,
-                )
+            transcript = await self._runtime.transcribe(
+                read,
+                name="audio",
+                speaker=job.speaker,
+                network_s=time.perf_counter() - began,
+                tenant=job.tenant,
+                priority=Priority.BATCH,
+                deadline_s=_BEHIND_S,
+                on_progress=tell,
+            )
         except AudioError as error:
             return Outcome(error=from_audio_error(error).body()["error"])
-        if policy := policy_of_options(job.request.options):  # what is hidden is never stored
-            transcript = await self._runtime.work(redact_transcript, transcript, policy)
         return Outcome(result=transcript.model_dump_json())
 
     async def _again(self, job: Job) -> bool:
