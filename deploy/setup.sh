@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv beside this repository with one extra of pyproject.toml: dev, serve, data, train, synth, monitor, whisper.
+# Makes .venv beside this repository with one extra of pyproject.toml: dev, serve, data, train, synth, monitor, whisper, trace.
 # Usage: bash deploy/setup.sh [EXTRA]        e.g. `bash deploy/setup.sh serve` for a machine that only serves
 set -euo pipefail
 cd "$(dirname "$0")/.."

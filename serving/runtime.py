@@ -17,6 +17,7 @@ from serving.evidence import HeardWord
 from serving.file_options import NOTHING_SPECIAL, FileOptions
 from serving.front.cutter import Piece
 from serving.metrics import ServiceMetrics
+from serving.observe import spans
 from serving.prepared import Prepared
 from serving.problems import draining, overloaded
 from serving.recognizer import AudioRequest, AuricleRecognizer
@@ -99,7 +100,8 @@ class Runtime:
     async def work(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run CPU work of one request on a worker thread."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._workers, lambda: call(*args, **kwargs))
+        timed = spans.around(lambda: call(*args, **kwargs), getattr(call, "__name__", ""))
+        return await loop.run_in_executor(self._workers, timed)
 
     async def transcribe(
         self,

@@ -19,6 +19,8 @@ AURICLE_DRAIN_S            how long a stopping process waits for its streams
 AURICLE_KEYS               key store: every caller needs a key; absent: this machine only, no keys
 AURICLE_RECORDS            folder of usage records and access log (default: beside the key store)
 AURICLE_OPEN               1: answer other machines although there is no key store
+AURICLE_TRACE_ENDPOINT     collector that takes OTLP over HTTP; absent: nothing is traced
+AURICLE_TRACE_SHARE        share of requests that is traced (default 1)
 AURICLE_ORIGINS            comma-separated origins of other sites' pages that may use the service
 AURICLE_JOBS_DIR           folder of jobs and webhooks, on a local disk; absent: no ``/v1/jobs``
 AURICLE_JOB_LEASE_S, AURICLE_JOB_ATTEMPTS, AURICLE_JOB_TTL_S, AURICLE_JOB_RUNNERS,
@@ -39,7 +41,7 @@ import bentoml
 
 from governance.errors import ConfigError
 from serving.packaging.launch import require_protected, told_host
-from serving.settings import JobSettings, ProtectionSettings, ServeSettings
+from serving.settings import JobSettings, ProtectionSettings, ServeSettings, TraceSettings
 
 _PARENT = os.getppid()
 BENTO_BUNDLE = Path(__file__).resolve().parent.parent / "bundle"
@@ -95,8 +97,16 @@ def settings_from_environment() -> ServeSettings:
         model_version=os.environ.get("AURICLE_MODEL_VERSION", ""),
         jobs=_jobs_from_environment(),
         protection=_protection_from_environment(),
+        trace=_trace_from_environment(),
         **chosen,
     )
+
+
+def _trace_from_environment() -> TraceSettings | None:
+    endpoint = os.environ.get("AURICLE_TRACE_ENDPOINT")
+    if not endpoint:
+        return None
+    return TraceSettings(endpoint=endpoint, **_numbers({"share": ("AURICLE_TRACE_SHARE", float)}))
 
 
 def _protection_from_environment() -> ProtectionSettings:
@@ -170,6 +180,7 @@ class Auricle:
         from serving.job_service import load_jobs
         from serving.loading import load_runtime
         from serving.metrics import ServiceMetrics
+        from serving.observe.traces import tracing_of
         from serving.tenants.desk import open_desk
 
         logs.configure()
@@ -179,6 +190,7 @@ class Auricle:
         self.runtime = load_runtime(settings, metrics)
         self.jobs = load_jobs(settings, self.runtime)
         self.tenants = open_desk(settings.protection)
+        self.tracing = tracing_of(settings.trace)
 
     @bentoml.on_startup
     async def begin(self) -> None:
@@ -190,7 +202,7 @@ class Auricle:
         application = Application()
         if self.jobs is not None:
             await self.jobs.start()
-        application.attach(self.runtime, self.jobs, self.tenants)
+        application.attach(self.runtime, self.jobs, self.tenants, self.tracing)
         door.application = application
         drain_on_signals(self.runtime)
         exit_with_parent(_PARENT)
@@ -202,6 +214,8 @@ class Auricle:
             await self.jobs.close()
         await self.runtime.close()
         self.tenants.close()
+        if self.tracing is not None:
+            self.tracing.close()
 
     async def __is_ready__(self) -> bool:
         """Warm, and not on the way out."""

@@ -37,6 +37,14 @@ class ProtectionSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TraceSettings:
+    """Where traces go, and how many."""
+
+    endpoint: str  # of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318
+    share: float = 1.0  # of requests whose caller has not decided
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServeSettings:
     """What an operator may choose."""
 
@@ -66,3 +74,4 @@ class ServeSettings:
     tenant: str = "default"
     jobs: JobSettings | None = None
     protection: ProtectionSettings = ProtectionSettings()
+    trace: TraceSettings | None = None  # None: nothing is traced

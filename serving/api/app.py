@@ -20,6 +20,7 @@ from serving.api.protection import protected, tenant_routes
 from serving.job_service import JobService
 from serving.metrics import CONTENT_TYPE
 from serving.observe.answers import AnswerWatch
+from serving.observe.traces import Tracing
 from serving.page.routes import Page
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
@@ -64,12 +65,14 @@ class Application:
         runtime: Runtime,
         jobs: JobService | None = None,
         tenants: TenantDesk | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """Let the routes serve; called once the runtime is warm and started."""
         self._routes.state.runtime = runtime
         self._routes.state.jobs = jobs
         guarded = protected(self._routes, runtime, tenants or TenantDesk())
-        self._app = AnswerWatch(guarded, runtime.metrics, route_of)
+        watched = AnswerWatch(guarded, runtime.metrics, route_of)
+        self._app = watched if tracing is None else tracing.around(watched, route_of)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request or WebSocket."""

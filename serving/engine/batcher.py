@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from serving import logs
 from serving.metrics import ServiceMetrics
+from serving.observe import spans
 from serving.problems import ApiProblem, deadline_passed, overloaded
 
 Floats = NDArray[np.float32]
@@ -123,7 +124,7 @@ class Batcher:
         waiting = self._waiting(x_TF, deadline_s)
         bisect.insort_right(self._files[bucket], waiting, key=_due)
         self._wake.set()
-        return await waiting.answer
+        return _traced(waiting, await waiting.answer)
 
     async def step(self, chunk: Chunk, *, deadline_s: float) -> Answer:
         """Log-probabilities of a stream's next chunk.
@@ -135,7 +136,7 @@ class Batcher:
         self._chunks.append(waiting)
         self._wake.set()
         try:
-            return await asyncio.shield(waiting.answer)
+            return _traced(waiting, await asyncio.shield(waiting.answer))
         except asyncio.CancelledError:
             if waiting in self._chunks:
                 self._chunks.remove(waiting)
@@ -233,6 +234,11 @@ class Batcher:
 
 def _due(waiting: "_Waiting[Any]") -> float:
     return waiting.due
+
+
+def _traced(waiting: _Waiting[Any], answer: Answer) -> Answer:
+    spans.modelled(time.perf_counter() - (time.monotonic() - waiting.since), answer.queue_s)
+    return answer
 
 
 def _stopped() -> ApiProblem:

@@ -160,7 +160,7 @@ def _targets(queries: Sequence[Query]) -> list[dict[str, Any]]:
 
 
 def _dashboard(uid: str, title: str, rows: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
-    panels = []
+    panels: list[dict[str, Any]] = []
     for down, row in enumerate(rows):
         width = _WIDTH // len(row)
         for across, panel in enumerate(row):

@@ -255,6 +255,7 @@ def test_the_service_reaches_no_trainer_and_pins_all_it_names() -> None:
     assert foreign == {
         "numpy", "soundfile", "av", "soxr", "onnxruntime", "bentoml", "starlette", "pydantic",
         "prometheus_client", "h11", "fsspec", "psycopg", "redis", "cryptography",
+        "opentelemetry",
     }  # fmt: skip
     assert all("==" in pin for pin in requirements("cpu"))
 
