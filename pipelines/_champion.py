@@ -14,6 +14,10 @@ AGAIN = "`auricle run --again package`"
 """What brings a machine's own state (ledger, MLflow, bentos) up to the package report."""
 
 
+PROMOTE_FIRST = "`make demo`, or `auricle run` and `auricle promote`"
+"""What gives an alias its first version."""
+
+
 def open_ledger() -> Ledger:
     """The ledger of this workspace."""
     paths.LEDGER.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +40,14 @@ def promotions(name: str, alias: str) -> list[Event]:
     ]
 
 
+def promoted_aliases() -> list[str]:
+    """Every ``MODEL@ALIAS`` that some version was ever promoted to, sorted."""
+    if not paths.LEDGER.exists():
+        return []
+    bodies = [event.body for event in open_ledger().events("promote")]
+    return sorted({f"{body['model']}@{body['alias']}" for body in bodies})
+
+
 def promotion(name: str, alias: str) -> dict[str, Any]:
     """Body of the latest promotion of ``name`` to ``alias``."""
     if found := promotions(name, alias):
@@ -44,9 +56,7 @@ def promotion(name: str, alias: str) -> dict[str, Any]:
     raise AuricleError(
         "no version was promoted to this alias",
         item=f"{name}@{alias}",
-        mend=f"{AGAIN}, then `auricle promote`"
-        if strange
-        else "`make demo`, or `auricle run` and `auricle promote`",
+        mend=f"{AGAIN}, then `auricle promote`" if strange else PROMOTE_FIRST,
     )
 
 

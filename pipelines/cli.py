@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="auricle",
         description="Recorded speech to a served, watched, reversible speech recogniser.",
     )
-    parser.set_defaults(target="", paths=())
+    parser.set_defaults(target="", paths=(), bundles=())
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
     _add_data_commands(commands)
     _add_pipeline_commands(commands)
@@ -143,7 +143,7 @@ def _add_pipeline_commands(commands: "Commands[argparse.ArgumentParser]") -> Non
     train.add_argument(
         "--overfit-one-batch",
         action="store_true",
-        help="the first check of a new corpus: loss must go to zero",
+        help="the first check of a new corpus: a batch shown again and again must come out word for word",
     )
     train.add_argument("--limit-minutes", type=float, metavar="N", help="stop after N minutes")
     train.add_argument(
@@ -185,6 +185,7 @@ def _add_recogniser_commands(commands: "Commands[argparse.ArgumentParser]") -> N
             metavar="NAME@ALIAS",
             help="a registered model, or a bundle folder (auricle@champion)",
         )
+        parser.set_defaults(bundles=("model",))
         parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -256,7 +257,7 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
     serve.add_argument("--host", default="127.0.0.1", help="loopback unless told otherwise")
     serve.add_argument("--tls-certificate", metavar="FILE", help="PEM chain: serve HTTPS and WSS")
     serve.add_argument("--tls-key", metavar="FILE", help="PEM private key of the certificate")
-    serve.set_defaults(paths=("tls_certificate", "tls_key"))
+    serve.set_defaults(paths=("tls_certificate", "tls_key"), bundles=("model",))
     keys = commands.add_parser("keys", help="API keys: who may use the service, and how much")
     keys.set_defaults(target="pipelines.keys:list_keys", json=False, store=None)
     add_keys_commands(keys.add_subparsers(metavar="ACTION"), _command)
@@ -272,17 +273,14 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
 
 def _enter_workspace(args: argparse.Namespace) -> None:
     """Make user paths absolute, then stand in the workspace root, as ``dvc`` does."""
-    for name in args.paths:
+    for name in (*args.paths, *args.bundles):
         value = getattr(args, name)
-        if value is None:  # an option that was not given
+        if value is None or (name in args.bundles and "@" in value):  # not given, or NAME@ALIAS
             continue
         resolved = [
             str(Path(item).resolve()) for item in ([value] if isinstance(value, str) else value)
         ]
         setattr(args, name, resolved[0] if isinstance(value, str) else resolved)
-    model = getattr(args, "model", "")
-    if model and "@" not in model:
-        args.model = str(Path(model).resolve())
     here = Path.cwd()
     home = Path(__file__).resolve().parent.parent
     for folder in (here, *here.parents, home):

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 from governance.errors import AuricleError
+from governance.ledger import Event
 from governance.lineage import VersionFacts, build_chain, render_text, to_json
-from pipelines._champion import bundle_of, promotions
+from pipelines._champion import PROMOTE_FIRST, bundle_of, promoted_aliases, promotions
 from pipelines._records import read_records
 
 
@@ -16,12 +17,7 @@ def main(args: argparse.Namespace) -> int:
     The chain speaks of digests; where other bytes lie in the bundle's place, that is said too.
     """
     name, _, alias = args.model.partition("@")
-    found = promotions(name, alias or "champion")
-    if not found:
-        raise AuricleError(
-            "the ledger knows no such promotion", item=args.model, mend="auricle promote"
-        )
-    event = found[-1]
+    event = _newest_promotion(name, alias or "champion")
     body = event.body
     facts = VersionFacts(
         model=body["model"],
@@ -39,3 +35,17 @@ def main(args: argparse.Namespace) -> int:
     if Path(body["bundle"]).exists():
         bundle_of(body)
     return 0 if lineage.intact else 2
+
+
+def _newest_promotion(name: str, alias: str) -> Event:
+    if found := promotions(name, alias):
+        return found[-1]
+    if known := promoted_aliases():
+        raise AuricleError(
+            "the ledger knows no such promotion",
+            item=f"{name}@{alias}",
+            mend=f"one of {', '.join(known)}",
+        )
+    raise AuricleError(
+        "the ledger holds no promotion yet", item=f"{name}@{alias}", mend=PROMOTE_FIRST
+    )

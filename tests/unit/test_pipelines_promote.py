@@ -171,6 +171,25 @@ def test_an_alias_that_no_gate_judged_needs_no_comparison(house: House) -> None:
     assert (house.standing("staging"), house.standing()) == (3, 1)
 
 
+def test_lineage_takes_a_bare_name_and_lists_what_it_knows(house: House, capsys: Capture) -> None:
+    house.package(1, compared_with=None)
+    for arguments in (["lineage"], ["lineage", "other"]):
+        status, out, err = command(capsys, *arguments)
+        assert (status, out) == (2, "") and "holds no promotion yet. Mend: `make demo`" in err
+    promote_newest(actor="owner")
+    promote_newest(alias="staging", actor="owner")
+    _, whole, _ = command(capsys, "lineage", "auricle@champion")
+    assert whole.startswith("auricle@champion")
+    assert command(capsys, "lineage", "auricle")[1] == whole  # a name, not a file of this folder
+    for unknown, named in (("auricle@foo", "auricle@foo"), ("bar", "bar@champion")):
+        status, out, err = command(capsys, "lineage", unknown)
+        assert (status, out) == (2, "")
+        assert err == (
+            f"auricle: {named}: the ledger knows no such promotion. "
+            "Mend: one of auricle@champion, auricle@staging\n"
+        )
+
+
 def test_back_to_a_version_that_stood_there(house: House, capsys: Capture) -> None:
     house.package(1, compared_with=None)
     promote_newest(actor="owner")
