@@ -163,8 +163,8 @@ def figures_of(result: TrainResult) -> dict[str, Any]:
     }
 
 
-def step_printer() -> Callable[[Progress], None]:
-    """Prints a line of progress at most every ten seconds."""
+def step_printer(judged: str = "dev") -> Callable[[Progress], None]:
+    """Prints a line of progress at most every ten seconds; ``judged`` names what WER is measured on."""
     last_s = 0.0
 
     def show(progress: Progress) -> None:
@@ -174,7 +174,7 @@ def step_printer() -> Callable[[Progress], None]:
             return
         last_s = now_s
         left = progress.minutes * (progress.steps - progress.step) / max(1, progress.step)
-        wer = "" if progress.dev_wer is None else f", dev WER {progress.dev_wer:.1%}"
+        wer = "" if progress.dev_wer is None else f", {judged} WER {progress.dev_wer:.1%}"
         print(
             f"  step {progress.step}/{progress.steps}, loss {progress.loss:.3f}{wer}, "
             f"about {left:.1f} minutes left",

@@ -27,6 +27,7 @@ from training.watch import History, MetricsLogger, Progress, Watch
 
 _RESUME_FILE = "resume.pt"
 _MODEL_FILE = "model.pt"
+_LOOK_EVERY_STEPS = 20  # at the one batch that is overfitted: as dear as a step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,30 +69,36 @@ def fit(
     ``facts`` (JSON: digests of data, tokens and feature spec) travel in the checkpoint and decide,
     with ``config``, whether ``state_dir/resume.pt`` continues; None writes no resume checkpoints.
     ``limit_minutes`` shortens the schedule to what fits, by a measurement before the start.
+    ``overfit_one_batch`` trains on the first batch alone, as it is, judges on that very batch (it
+    stands in ``dev``'s place) and ends as soon as its greedy word error rate is 0.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
     resume_path = state_dir / _RESUME_FILE if state_dir else None
     facts = {**(facts or {}), "tokens": table.to_text(), "norm": stats.to_json()}
     if overfit_one_batch:
-        config = replace(config, full_context_share=1.0)
+        look = min(config.dev_every_steps, _LOOK_EVERY_STEPS)
+        config = replace(config, full_context_share=1.0, dev_every_steps=look)
     found = _resumable(resume_path, config, facts, limited=limit_minutes is not None)
     if found is not None:
         config = found.config
     elif limit_minutes is not None:
         config = _shorten(config, archive, train, stats, limit_minutes)
     data = TrainingData(archive, train, stats, config, one_batch=overfit_one_batch)
+    if overfit_one_batch:
+        dev = [train[index] for index in data.sampler.batch(0)]
     torch.manual_seed(seed_for(config.seed, "weights"))
     model = AcousticModel(config.model)
     watch = Watch(
         config=config,
         average=Average(model, config.ema_steps),
         history=History(),
-        dev=DevSet(archive, train[:0] if overfit_one_batch else dev, stats, table),
+        dev=DevSet(archive, dev, stats, table),
         facts=facts,
         resume_path=resume_path,
         clock=clock,
         limit_minutes=limit_minutes,
+        until_faultless=overfit_one_batch,
         logger=logger,
         progress=progress,
     )

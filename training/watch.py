@@ -78,6 +78,7 @@ class Watch(pl.Callback):
     resume_path: Path | None  # None writes no resume checkpoints
     clock: Callable[[], float]
     limit_minutes: float | None = None
+    until_faultless: bool = False  # a word error rate of 0 ends the run
     logger: MetricsLogger | None = None
     progress: Callable[[Progress], None] | None = None
     step: int = 0  # steps done
@@ -102,7 +103,9 @@ class Watch(pl.Callback):
         if self.step % CURVE_EVERY_STEPS == 0 or last:
             self._curve_point(pl_module)
         if self.dev and self.step % self.config.dev_every_steps == 0 and not last:
-            self._log(dev_wer=self.dev.word_error_rate(pl_module.model))
+            self._log(dev_wer=(wer := self.dev.word_error_rate(pl_module.model)))
+            if self.until_faultless and wer == 0:
+                trainer.should_stop = True
         if self.step % self.config.checkpoint_every_steps == 0 and not last:
             self.save(pl_module)
         if self.limit_minutes is not None and history.minutes >= self.limit_minutes:
