@@ -3,6 +3,7 @@
 After Hannun et al. (arXiv 1408.2873). The score of a text is
 
     ln sum over alignments of p(alignment)  +  alpha * ln p_lm(words, end)  +  beta * words
+        +  boost * letters of the expected phrases that were said
 
 Probabilities are kept linear and rescaled when they grow small: a product and a sum per step in
 place of a log-sum-exp, which is what makes plain Python fast enough. Every step depends on one
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.confidence import frame_confidence
+from features.hotwords import HotwordGraph
 from features.hypothesis import DecodingError, Hypothesis, checked_logp, make_hypothesis
 from features.language_model import ArpaModel
 from features.lexicon import Trie
@@ -50,6 +52,7 @@ class BeamDecoder:
         beta: float = 0.0,
         lm: ArpaModel | None = None,
         trie: Trie | None = None,
+        hotwords: HotwordGraph | None = None,
         token_threshold: float = 9.0,
         token_beam: int = 12,
         beam_threshold: float = 16.0,
@@ -64,7 +67,7 @@ class BeamDecoder:
         self._table, self._size, self._blank_skip = table, beam, blank_skip
         self._token_threshold, self._token_beam = token_threshold, token_beam
         self._beam_threshold, self._recombine = beam_threshold, recombine
-        self._speller = Speller(table, alpha=alpha, beta=beta, lm=lm, trie=trie)
+        self._speller = Speller(table, alpha=alpha, beta=beta, lm=lm, trie=trie, hotwords=hotwords)
         self._finished = False
         self._begin(self._speller.root())
 

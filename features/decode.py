@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from features.beam import BeamDecoder as BeamDecoder
 from features.greedy import GreedyDecoder as GreedyDecoder
+from features.hotwords import HotwordGraph as HotwordGraph
+from features.hotwords import hotword_graph as hotword_graph
 from features.hypothesis import DecodingError as DecodingError
 from features.hypothesis import Hypothesis as Hypothesis
 from features.hypothesis import StreamingDecoder as StreamingDecoder
@@ -55,12 +57,14 @@ def make_decoder(
     table: TokenTable,
     lm: ArpaModel | None = None,
     lexicon: Lexicon | None = None,
+    hotwords: HotwordGraph | None = None,
 ) -> StreamingDecoder:
     """A new decoder for one utterance; language model and lexicon are shared and never change.
 
-    What the configuration does not use is left aside; what it needs and lacks is refused.
+    What the configuration does not use is left aside; what it needs and lacks is refused. Expected
+    phrases need alternatives to choose from: with ``hotwords`` a greedy configuration is a beam's.
     """
-    if config.kind == "greedy":
+    if config.kind == "greedy" and hotwords is None:
         return GreedyDecoder(table)
     if config.needs_language_model and lm is None:
         raise ConfigError(
@@ -80,7 +84,8 @@ def make_decoder(
         alpha=config.alpha,
         beta=config.beta,
         lm=lm if config.needs_language_model else None,
-        trie=lexicon.trie(table) if config.lexicon and lexicon else None,
+        trie=lexicon.trie(table) if config.needs_lexicon and lexicon else None,
+        hotwords=hotwords,
         token_threshold=config.token_threshold,
         token_beam=config.token_beam,
         beam_threshold=config.beam_threshold,

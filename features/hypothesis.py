@@ -34,7 +34,7 @@ class Hypothesis:
     tokens: tuple[int, ...]  # the ids that spell `text`
     frames: tuple[int, ...]  # the frame in which each token was emitted, never decreasing
     words: tuple[Word, ...]
-    score: float  # natural log: acoustics, plus alpha * language model + beta * words
+    score: float  # natural log: acoustics, plus alpha * language model + beta * words + hotwords
     confidence: float  # 0..1, mean over words; of all frames where there is no word
 
 

@@ -8,6 +8,7 @@ and the empty prefix counts as just after a space: a leading space changes nothi
 import math
 from collections.abc import Hashable
 
+from features.hotwords import START, HotwordGraph
 from features.language_model import ArpaModel, State
 from features.lexicon import Trie
 from features.tokens import TokenTable
@@ -19,13 +20,13 @@ class Prefix:
     """One spelt text. Identity is equality: a text is one node below its parent."""
 
     __slots__ = (
-        "ahead", "bonus", "boundary", "children", "depth", "future", "hope", "node", "parent",
-        "state", "token", "word",
+        "ahead", "bonus", "boundary", "children", "depth", "future", "hope", "hot", "node",
+        "parent", "state", "token", "word",
     )  # fmt: skip
 
     def __init__(
         self, parent: "Prefix | None", token: int, *, word: str, state: State, bonus: float,
-        node: int, ahead: float, hope: float, future: Hashable,
+        node: int, ahead: float, hope: float, hot: int, future: Hashable,
     ) -> None:  # fmt: skip
         self.parent = parent
         self.token = token  # the last one; the space for the empty prefix
@@ -33,10 +34,11 @@ class Prefix:
         self.boundary = not word  # at the start or just after a space
         self.word = word  # letters since the last space
         self.state = state  # language-model history before `word`
-        self.bonus = bonus  # alpha * ln p + beta, over the complete words
+        self.bonus = bonus  # alpha * ln p + beta over the complete words, and what hotwords earn
         self.node = node  # of `word` in the lexicon's tree
         self.ahead = ahead  # guess of what `word` will add to bonus; used for ranking only
         self.hope = hope  # no child's bonus + ahead exceeds it
+        self.hot = hot  # place in the graph of the hotwords
         self.future = future  # equal where all later tokens will add the same
         self.children: dict[int, Prefix | None] = {}  # None: the lexicon forbids it
 
@@ -46,13 +48,15 @@ class Speller:
 
     def __init__(
         self, table: TokenTable, *, alpha: float, beta: float, lm: ArpaModel | None,
-        trie: Trie | None,
+        trie: Trie | None, hotwords: HotwordGraph | None = None,
     ) -> None:  # fmt: skip
         self._alpha, self._beta, self._lm, self._trie = alpha, beta, lm, trie
         self._space = table.space
         self._characters = [table.decode([token]) for token in range(table.size)]
         self._lookahead = trie.lookahead(lm) if trie is not None and lm is not None else None
-        self._gain = max(beta, 0.0)  # a language model only takes: one token cannot add more
+        self._hotwords = hotwords
+        # A language model only takes: one token cannot add more.
+        self._gain = max(beta, 0.0) + (hotwords.most if hotwords else 0.0)
 
     def root(self, after: Prefix | None = None) -> Prefix:
         """The empty prefix of a new sentence, or of what follows a pause ``after`` a prefix.
@@ -65,7 +69,7 @@ class Speller:
             state = after.state if after is not None and goes_on else self._lm.start
         return Prefix(
             None, self._space, word="", state=state, bonus=0.0, node=0, ahead=0.0, hope=self._gain,
-            future=(self._space, state, 0),
+            hot=START, future=(self._space, state, 0, START),
         )  # fmt: skip
 
     def child(self, prefix: Prefix, token: int) -> Prefix | None:
@@ -82,14 +86,26 @@ class Speller:
 
     def end_score(self, prefix: Prefix) -> float:
         """What the sentence's end adds to a prefix whose last word is complete."""
-        return self._alpha * self._lm.score_end(prefix.state) if self._lm else 0.0
+        ends = self._alpha * self._lm.score_end(prefix.state) if self._lm else 0.0
+        return ends + self._left(prefix)
 
     def pause_score(self, prefix: Prefix) -> float:
         """What a pause adds to a prefix: the sentence's end, or a speaker who thinks."""
         if self._lm is None:
-            return 0.0
+            return self._left(prefix)
         ends = self._end_chance(prefix)
-        return self._alpha * math.log(ends + _PAUSE_INSIDE * (1.0 - ends))
+        pause = self._alpha * math.log(ends + _PAUSE_INSIDE * (1.0 - ends))
+        return pause + self._left(prefix)
+
+    def _left(self, prefix: Prefix) -> float:
+        return self._hotwords.leave(prefix.hot) if self._hotwords else 0.0
+
+    def _heated(self, prefix: Prefix, token: int) -> tuple[float, int]:
+        """The bonus and the place among the hotwords after one more token."""
+        if self._hotwords is None:
+            return prefix.bonus, prefix.hot
+        earned, hot = self._hotwords.step(prefix.hot, token)
+        return prefix.bonus + earned, hot
 
     def _end_chance(self, prefix: Prefix) -> float:
         return math.exp(self._lm.score_end(prefix.state)) if self._lm is not None else 1.0
@@ -117,7 +133,8 @@ class Speller:
         return ended
 
     def _spell(self, prefix: Prefix, token: int) -> Prefix | None:
-        node, ahead, hope = 0, 0.0, prefix.bonus + self._gain
+        bonus, hot = self._heated(prefix, token)
+        node, ahead, hope = 0, 0.0, bonus + self._gain
         if self._trie is not None:
             found = self._trie.children[prefix.node].get(token)
             if found is None:
@@ -126,25 +143,26 @@ class Speller:
             if self._lookahead is not None:
                 ahead = self._alpha * self._lookahead.guess(prefix.state, node) + self._beta
                 if self._lookahead.is_bound(node):
-                    hope = prefix.bonus + ahead
+                    hope = bonus + ahead + (self._hotwords.most if self._hotwords else 0.0)
         word = prefix.word + self._characters[token]
         # The tree's node stands for the letters; without a tree only a language model needs them.
         spelt = word if self._trie is None and self._lm is not None else node
         return Prefix(
-            prefix, token, word=word, state=prefix.state, bonus=prefix.bonus, node=node,
-            ahead=ahead, hope=hope, future=(token, prefix.state, spelt),
+            prefix, token, word=word, state=prefix.state, bonus=bonus, node=node,
+            ahead=ahead, hope=hope, hot=hot, future=(token, prefix.state, spelt, hot),
         )  # fmt: skip
 
     def _end_word(self, prefix: Prefix) -> Prefix | None:
         if self._trie is not None and not self._trie.is_word[prefix.node]:
             return None
-        bonus, state = prefix.bonus + self._beta, prefix.state
+        heated, hot = self._heated(prefix, self._space)
+        bonus, state = heated + self._beta, prefix.state
         if self._lm is not None:
             logp, state = self._lm.score(state, prefix.word)
             bonus += self._alpha * logp
         return Prefix(
             prefix, self._space, word="", state=state, bonus=bonus, node=0, ahead=0.0,
-            hope=bonus + self._gain, future=(self._space, state, 0),
+            hope=bonus + self._gain, hot=hot, future=(self._space, state, 0, hot),
         )  # fmt: skip
 
 

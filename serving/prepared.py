@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from features.hotwords import HotwordGraph
 from serving.evidence import HeardWord
 from serving.file_options import NOTHING_SPECIAL, FileOptions
 from serving.front.cutter import Piece
@@ -21,6 +22,7 @@ class Prepared:
     warnings: list[str]
     pieces: Iterator[Piece]
     options: FileOptions = NOTHING_SPECIAL
+    hotwords: HotwordGraph | None = None
     heard: list[HeardWord] = field(default_factory=list)
     seconds: StageSeconds = field(default_factory=StageSeconds)  # summed over pieces
     calls_s: float = 0.0  # whole model calls that the pieces were part of

@@ -5,6 +5,7 @@ mean over the attention cache, so that streaming equals the whole file through e
 knows no language, but quiet frames are blanks, loud ones letters: endpoints and silence behave.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from onnx import numpy_helper
 from features.bundle import BundleConfig, ChunkGraph, EncoderDims, NormPrior, Training, write_bundle
 from features.decode import DecoderConfig
 from features.fbank import log_mel
+from features.lexicon import Lexicon
 from features.spec import FeatureSpec
 from features.streaming import settled_frames
 from features.tokens import TokenTable
@@ -43,8 +45,14 @@ def hush(seconds: float, *, seed: int = 3, rate_hz: int = 16_000) -> NDArray[np.
     return generator.normal(0, 2e-4, round(seconds * rate_hz)).astype(np.float32)
 
 
-def make_bundle(folder: Path, *, decoder: DecoderConfig | None = None, chunk_ms: int = 640) -> Path:
-    """Write the tiny bundle into ``folder`` and return the folder."""
+def make_bundle(
+    folder: Path,
+    *,
+    decoder: DecoderConfig | None = None,
+    chunk_ms: int = 640,
+    words: Sequence[str] = (),
+) -> Path:
+    """Write the tiny bundle into ``folder`` and return the folder; ``words`` are its lexicon."""
     spec = FeatureSpec()
     table = TokenTable.from_alphabet(ALPHABET)
     weights = _weights(table.size)
@@ -76,6 +84,9 @@ def make_bundle(folder: Path, *, decoder: DecoderConfig | None = None, chunk_ms:
         trained=Training(run_id="none", git_commit="none", steps=0),
     )
     files = {name: made / name for name in ("offline.onnx", stream_file, "tokens.txt")}
+    if words:
+        files["lexicon.txt"] = made / "lexicon.txt"
+        Lexicon.from_words(words).to_file(files["lexicon.txt"])
     write_bundle(folder, config, files)
     return folder
 

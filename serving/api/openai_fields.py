@@ -13,7 +13,6 @@ GRANULARITIES = ("word", "segment")
 INCLUDES = ("logprobs",)
 NEUTRAL: Mapping[str, tuple[str, ...]] = {
     "temperature": ("", "0", "0.0"),
-    "prompt": ("",),
 }
 
 Answer = Literal["honoured", "neutral value accepted", "refused"]
@@ -50,7 +49,15 @@ FIELDS = (
     ),
     Field("temperature", "neutral value accepted", "0: decoding is deterministic; others are 400"),
     Field("stream", "honoured", "`true` with `json`: server-sent events; with another format 400"),
-    Field("prompt", "neutral value accepted", "empty; otherwise 400"),
+    Field(
+        "prompt", "honoured",
+        "phrases between commas, full stops and line breaks that the decoder expects; up to 4096 "
+        "characters and 200 phrases, more are 400; what it cannot use is counted in a warning",
+    ),
+    Field(
+        "keywords", "honoured",
+        "phrases that the decoder expects; up to 200 of 100 characters, more are 400", many=True,
+    ),
     Field(
         "redact", "honoured",
         "kinds of content to hide, with commas or repeated: [redaction.md](redaction.md)",
@@ -60,7 +67,6 @@ FIELDS = (
         "redact_mode", "honoured",
         "`mask`, `remove`; `both` with `verbose_json` and the scope `unredacted`", own=True,
     ),
-    Field("keywords", "refused", _REFUSED, many=True),
     Field("known_speaker_names", "refused", _REFUSED, many=True),
     Field("known_speaker_references", "refused", _REFUSED, many=True),
 )  # fmt: skip

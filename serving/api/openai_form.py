@@ -17,6 +17,7 @@ from serving.api.openai_fields import BY_NAME, INCLUDES
 from serving.api.openai_fields import FORMATS as FORMATS
 from serving.api.openai_fields import GRANULARITIES as GRANULARITIES
 from serving.api.openai_fields import NEUTRAL as NEUTRAL
+from serving.api.openai_phrases import expected
 from serving.api.redaction_choice import UNREDACTED, RedactionChoice, choose_redaction
 from serving.file_options import FileOptions
 from serving.problems import ApiProblem, too_large
@@ -61,13 +62,19 @@ def check_form(form: FormData, runtime: Runtime) -> TranscriptionForm:
     granularities = _chosen(form, "timestamp_granularities", GRANULARITIES)
     if granularities and response_format != "verbose_json":
         raise _refused("timestamp_granularities[]", "needs response_format=verbose_json")
+    phrases = expected(_text(form, "prompt"), _many(form, "keywords"))
     return TranscriptionForm(
         upload=upload,
         response_format=response_format,
         granularities=granularities or ("segment",),
         logprobs=logprobs,
         stream=_stream(form, response_format),
-        options=FileOptions(pause_s=openai_chunking.pause_of(form), spelling=logprobs),
+        options=FileOptions(
+            pause_s=openai_chunking.pause_of(form),
+            spelling=logprobs,
+            hotwords=phrases.phrases,
+            unusable_hotwords=phrases.left_out,
+        ),
         redact=_many(form, "redact"),
         redact_mode=_text(form, "redact_mode"),
     )

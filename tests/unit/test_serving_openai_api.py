@@ -13,12 +13,13 @@ import pytest
 import soundfile
 from starlette.testclient import TestClient
 
+from features.decode import DecoderConfig
 from features.priors import Prior, PriorKey, write_view
 from features.spec import FeatureSpec
 from features.tokens import TokenTable
 from serving.runtime import Runtime
 from serving.schema import Transcript
-from tests.support_bundle import babble, make_bundle
+from tests.support_bundle import ALPHABET, babble, make_bundle
 from tests.support_service import pcm16, running, wav
 
 ROUTE = "/v1/audio/transcriptions"
@@ -132,6 +133,39 @@ def test_a_shorter_pause_may_begin_a_new_segment(client: TestClient) -> None:
             assert next_one["start"] - one["end"] > 0.1 or next_one["end"] - one["start"] > 15
 
 
+def test_an_expected_phrase_is_heard_where_it_nearly_was(client: TestClient) -> None:
+    """The tiny model's letters are confused enough for any phrase to win somewhere."""
+    sound = wav(babble(6.0))
+    plain = post(client, sound).json()
+    first = plain["text"].split()[0]
+    for fields in (
+        {"prompt": f"{first[:-1]}, {first}e."},
+        {"keywords[]": [first[:-1], f"{first}E"]},
+    ):
+        helped = post(client, sound, **fields).json()
+        assert helped["warnings"] == [] and helped["text"] != plain["text"]
+
+
+def test_phrases_that_cannot_be_used_are_counted_and_never_logged(
+    bundle_dir: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    closed = make_bundle(
+        bundle_dir.parent / "closed",
+        decoder=DecoderConfig(lexicon=True),
+        words=("a", "be", "sea", "canary"),
+    )
+    prose = "a canary sang a song that was longer than any phrase may be, "
+    with running(closed) as (client, _):
+        fields = {"prompt": prose + "be sea, dragon", "keywords[]": ["canary", "日本"]}
+        answer = post(client, wav(babble(2.0)), **fields)
+        assert answer.json()["warnings"] == ["unusable_hotwords:3"]
+        assert answer.headers["auricle-warnings"] == "unusable_hotwords:3"
+        page = client.get("/metrics").text
+    written = capfd.readouterr()
+    for word in ("canary", "dragon"):
+        assert word not in written.err + written.out + page
+
+
 def test_translation_is_refused_in_words(client: TestClient) -> None:
     files = {"file": ("a.wav", wav(babble(0.5)))}
     answer = client.post("/v1/audio/translations", data={"model": "tiny"}, files=files)
@@ -204,7 +238,8 @@ def test_a_header_that_claims_two_gigabytes_costs_nothing(client: TestClient) ->
         ({"response_format": "diarized_json"}, "response_format"),
         ({"response_format": "docx"}, "response_format"),
         ({"temperature": "0.7"}, "temperature"),
-        ({"prompt": "Dear doctor"}, "prompt"),
+        ({"prompt": "a" * 5000}, "prompt"),
+        ({"prompt": ",".join(f"{a}{b}" for a in ALPHABET[:20] for b in ALPHABET[:20])}, "prompt"),
         ({"stream": "true", "response_format": "text"}, "stream"),
         ({"stream": "maybe"}, "stream"),
         ({"include[]": "logprobs", "response_format": "verbose_json"}, "include[]"),
@@ -227,7 +262,8 @@ def test_a_header_that_claims_two_gigabytes_costs_nothing(client: TestClient) ->
         ),
         ({"chunking_strategy": '{"type": "server_vad", "depth": 3}'}, "chunking_strategy[depth]"),
         ({"language": "de"}, "language"),
-        ({"keywords": "x"}, "keywords"),
+        ({"keywords[]": ["x"] * 201}, "keywords"),
+        ({"keywords[]": "x" * 101}, "keywords"),
         ({"timestamp_granularities[]": "word"}, "timestamp_granularities[]"),
         (
             {"timestamp_granularities[]": "phone", "response_format": "verbose_json"},
