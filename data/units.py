@@ -22,13 +22,6 @@ def seconds_to_samples(seconds: float, rate_hz: int = SAMPLE_RATE_HZ) -> int:
     return _half_up(Fraction(repr(float(seconds))) * rate_hz)
 
 
-def convert_samples(samples: int, from_rate_hz: int, to_rate_hz: int) -> int:
-    """The nearest sample count of the same duration at another rate, halves rounded up."""
-    _require_rate(from_rate_hz)
-    _require_rate(to_rate_hz)
-    return _half_up(Fraction(samples * to_rate_hz, from_rate_hz))
-
-
 def _half_up(value: Fraction) -> int:
     return (2 * value.numerator + value.denominator) // (2 * value.denominator)
 

@@ -1,4 +1,4 @@
-"""How many frames a recording has, and where in time each lies (``snip_edges``: whole frames)."""
+"""How many frames a recording has (``snip_edges``: whole frames)."""
 
 from features.spec import FeatureSpec
 
@@ -13,8 +13,3 @@ def num_frames(n_samples: int, spec: FeatureSpec) -> int:
 def samples_needed(frames: int, spec: FeatureSpec) -> int:
     """Fewest samples that give ``frames`` frames."""
     return 0 if frames <= 0 else (frames - 1) * spec.hop_samples + spec.window_samples
-
-
-def frame_start_s(frame: int, spec: FeatureSpec) -> float:
-    """Second at which frame number ``frame`` begins."""
-    return frame * spec.hop_samples / spec.sample_rate_hz

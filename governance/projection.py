@@ -36,11 +36,6 @@ def projected_aliases(events: Iterable[Event], name: str) -> dict[str, int]:
     return aliases
 
 
-def projected_alias(events: Iterable[Event], name: str, alias: str) -> int | None:
-    """Version of ``name`` that the ledger last promoted to ``alias``."""
-    return projected_aliases(events, name).get(alias)
-
-
 def differences(events: Iterable[Event], name: str, actual: Mapping[str, int]) -> list[Difference]:
     """Where the registry's aliases of ``name`` (alias -> version) depart from the ledger."""
     expected = projected_aliases(events, name)

@@ -33,7 +33,6 @@ EVALUATION_HTML = REPORTS / "evaluation.html"
 STATE = Path("data/state")
 CACHE = Path("data/cache")
 FEATURE_CACHE = CACHE / "features"
-PROFILE_CACHE = CACHE / "profiles"
 LEDGER = STATE / "ledger.db"
 KEYS = STATE / "keys"
 MLFLOW_DB = STATE / "mlflow" / "mlflow.db"

@@ -32,6 +32,7 @@ from pipelines.code import STAGES, closures
 from pipelines.processes import free_port
 from serving.client import Client
 from serving.schema import Transcript
+from tests.support_registry import datasets, standing
 from tests.support_workspace import ROOT, Workspace, command, commit, copy_tree, relaxed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -314,7 +315,7 @@ def test_lineage_goes_from_the_alias_to_shards_checks_and_commit(
 
 def test_mlflow_holds_what_a_model_owner_looks_for(loop: Loop, here: Workspace) -> None:
     registry = Registry(paths.MLFLOW_DB, paths.MLFLOW_ARTIFACTS)
-    version = registry.version_by_alias("auricle", "champion")
+    version = standing(registry, "auricle", "champion")
     assert version.run_id == loop.promoted["run_id"]
     assert version.tags["verdict"] == "passed" and version.tags["variant"] == "int8"
     assert version.tags["gate.wer_file"].startswith("passed: ")
@@ -328,7 +329,7 @@ def test_mlflow_holds_what_a_model_owner_looks_for(loop: Loop, here: Workspace) 
     assert {"test_wer.full_lm", "test_wer.stream_greedy"} <= names
     assert any(name.startswith("test_wer_by_speaker/") for name in names)
     assert len(registry._client.get_metric_history(version.run_id, "loss")) > 1
-    inputs = {found["name"]: found for found in registry.datasets(version.run_id)}
+    inputs = {found["name"]: found for found in datasets(registry, version.run_id)}
     assert {name.partition(":")[0] for name in inputs} == {"manifest", "features", "shards"}
     card = registry._client.get_model_version("auricle", str(version.version)).description
     for part in ("Intended use", "Limits", "Quantisation", "lineage", "licence"):

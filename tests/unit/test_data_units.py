@@ -1,6 +1,6 @@
 import pytest
 
-from data.units import convert_samples, samples_to_seconds, seconds_to_samples
+from data.units import samples_to_seconds, seconds_to_samples
 
 
 def test_seconds_become_the_samples_a_person_expects() -> None:
@@ -18,11 +18,6 @@ def test_samples_and_seconds_are_inverse() -> None:
     for rate_hz in (8_000, 16_000, 44_100, 192_000):
         for samples in (1, 7, 12_345, 10**9 + 1):
             assert seconds_to_samples(samples_to_seconds(samples, rate_hz), rate_hz) == samples
-
-
-def test_convert_samples_between_rates() -> None:
-    assert convert_samples(80, 8_000, 16_000) == 160
-    assert convert_samples(1, 32_000, 16_000) == 1
 
 
 def test_a_rate_is_positive() -> None:

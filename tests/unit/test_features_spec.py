@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from features.framing import frame_start_s, num_frames, samples_needed
+from features.framing import num_frames, samples_needed
 from features.spec import FeatureSpec, FeatureSpecMismatch, require_same
 from governance.errors import ConfigError
 
@@ -102,7 +102,6 @@ def test_frames_are_counted_whole() -> None:
         assert num_frames(samples_needed(frames, spec), spec) == frames
         assert num_frames(samples_needed(frames, spec) - 1, spec) == frames - 1
     assert samples_needed(0, spec) == 0
-    assert frame_start_s(100, spec) == 1.0
 
 
 def test_the_front_end_loads_no_heavy_library() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from governance.ledger import Event, Ledger
-from governance.projection import differences, drift, projected_alias, projected_aliases
+from governance.projection import differences, drift, projected_aliases
 
 
 @pytest.fixture
@@ -22,10 +22,8 @@ def events(tmp_path: Path) -> list[Event]:
 
 
 def test_the_last_promotion_counts(events: list[Event]) -> None:
-    assert projected_alias(events, "auricle", "champion") == 2
-    assert projected_alias(events, "auricle", "canary") is None
-    assert projected_alias(events, "nobody", "champion") is None
     assert projected_aliases(events, "auricle") == {"champion": 2, "candidate": 4}
+    assert projected_aliases(events, "nobody") == {}
 
 
 def test_agreement_is_no_difference(events: list[Event]) -> None:

@@ -19,6 +19,7 @@ from pipelines import _paths as paths
 from pipelines import package
 from pipelines._champion import newest_packages, packaged_here
 from tests.support_bundle import make_bundle
+from tests.support_registry import datasets, standing
 from tests.support_workspace import command
 
 pytestmark = pytest.mark.slow
@@ -179,7 +180,7 @@ def test_a_store_that_is_younger_than_the_records_gets_one_run_that_stands_for_i
     train = read_record(paths.report("train"))
     assert first["run_id"] != train.figures["run_id"]
     registry = Registry(paths.MLFLOW_DB, paths.MLFLOW_ARTIFACTS)
-    assert {found["digest"] for found in registry.datasets(first["run_id"])} == {
+    assert {found["digest"] for found in datasets(registry, first["run_id"])} == {
         "sha256:m",
         "sha256:f",
     }
@@ -208,8 +209,8 @@ def test_a_clone_packages_for_itself_and_then_promotes(
     assert status == 0, err
     assert json.loads(out)["bundle_digest"] == figures["events"]["int8"]["bundle_digest"]
     registry = Registry(paths.MLFLOW_DB, paths.MLFLOW_ARTIFACTS)
-    standing = registry.version_by_alias("auricle", "champion")
-    assert standing.tags["bento"] == theirs["bentos"]["cpu"]
+    champion = standing(registry, "auricle", "champion")
+    assert champion.tags["bento"] == theirs["bentos"]["cpu"]
 
 
 def only_python(folder: str, names: list[str]) -> list[str]:

@@ -25,7 +25,6 @@ from tests.support_export import (
 )
 from training.export import export_bundle, export_half
 from training.exporting import graph as graph_module
-from training.exporting.half import half_share
 from training.exporting.parity import ParityError, check_offline, check_stream
 from training.onnx_engine import OnnxEngine, metadata, open_session, stream_step, zero_state
 from training.torch_engine import TorchEngine
@@ -173,6 +172,16 @@ def test_a_checkpoint_brings_its_own_tokens_and_statistics() -> None:
     assert found.config.chunks[640].chunk_frames == CHUNK_FRAMES
     sizes = report.figures()["graph_bytes"]
     assert sizes["offline.onnx"] == found.path("offline.onnx").stat().st_size
+
+
+def half_share(path: Path) -> float:
+    """Share of weight bytes that are float16: near 1 when the conversion took."""
+    sizes = {onnx.TensorProto.FLOAT16: 0, onnx.TensorProto.FLOAT: 0}
+    for item in onnx.load(path).graph.initializer:
+        if item.data_type in sizes:
+            sizes[item.data_type] += len(item.raw_data)
+    whole = sum(sizes.values())
+    return sizes[onnx.TensorProto.FLOAT16] / whole if whole else 0.0
 
 
 def test_half_precision_keeps_the_contract_and_stays_close(tmp_path: Path) -> None:

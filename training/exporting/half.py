@@ -26,13 +26,3 @@ def convert_half(source: Path, target: Path) -> None:
     onnx.checker.check_model(model, full_check=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, target)
-
-
-def half_share(path: Path) -> float:
-    """Share of weight bytes that are float16: near 1 when the conversion took."""
-    sizes = {onnx.TensorProto.FLOAT16: 0, onnx.TensorProto.FLOAT: 0}
-    for item in onnx.load(path).graph.initializer:
-        if item.data_type in sizes:
-            sizes[item.data_type] += len(item.raw_data)
-    whole = sum(sizes.values())
-    return sizes[onnx.TensorProto.FLOAT16] / whole if whole else 0.0
