@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -165,6 +166,26 @@ def _workspace() -> Iterator[Finding]:
     yield Finding(level="ok", subject="model", detail=champion_line())
 
 
+def _calibration() -> Iterator[Finding]:
+    """What the service measured of this machine, where it was told to keep it."""
+    folder = os.environ.get("AURICLE_CACHE")
+    for path in sorted(Path(folder).glob("calibration-*.json")) if folder else ():
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            detail = (
+                f"{path.stem}: {1000 * kept['per_call_s']:.1f} ms a call and "
+                f"{1000 * kept['per_audio_s']:.1f} ms a second of audio, "
+                f"{kept['max_rows']} rows of files, {kept['max_stream_rows']} of streams"
+            )
+            yield Finding(level="ok", subject="speed", detail=detail)
+        except (OSError, ValueError, KeyError, TypeError):
+            yield Finding(
+                level="note", subject="speed", detail=f"{path} cannot be read",
+                mend="the service measures again at its next start",
+            )  # fmt: skip
+
+
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _python, _packages, _machine, _accelerators, _ports, _workspace,
+    _calibration,
 )  # fmt: skip

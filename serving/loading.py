@@ -4,6 +4,7 @@ import time
 
 from features.bundle import Bundle
 from serving import logs
+from serving.engine.calibration import calibrated
 from serving.engine.engine import Engine, EngineOptions
 from serving.front.warm_start import WarmStart
 from serving.metrics import ServiceMetrics
@@ -50,4 +51,5 @@ def load_runtime(settings: ServeSettings, metrics: ServiceMetrics) -> Runtime:
         bundle_digest=facts.bundle_digest,
         total_ms=round((time.perf_counter() - began) * 1000, 1),
     )
-    return Runtime(settings, recognizer, metrics)
+    calibration = calibrated(recognizer.engine, settings.cache_dir)
+    return Runtime(settings, recognizer, metrics, calibration)

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from serving import logs
+from serving.admission.cost import Price
 from serving.admission.entrance import Entrance
 from serving.admission.policy import NoRoom, Outcome, Priority
 from serving.admission.turnstile import Visit
 from serving.engine.batcher import Answer, Batcher
+from serving.engine.calibration import Calibration
 from serving.engine.slab import SlabFull
 from serving.evidence import HeardWord
 from serving.file_options import NOTHING_SPECIAL, FileOptions
@@ -39,7 +41,11 @@ class Runtime:
     """Everything that requests share. Created before the event loop, used on one loop."""
 
     def __init__(
-        self, settings: ServeSettings, recognizer: AuricleRecognizer, metrics: ServiceMetrics
+        self,
+        settings: ServeSettings,
+        recognizer: AuricleRecognizer,
+        metrics: ServiceMetrics,
+        calibration: Calibration,
     ) -> None:
         self.settings = settings
         self.recognizer = recognizer
@@ -51,14 +57,18 @@ class Runtime:
             max_open=settings.max_waiting_requests,
             max_wait_s=settings.max_wait_s,
             workers=settings.workers,
+            price=Price(
+                per_request_s=calibration.per_call_s, per_audio_s=calibration.per_audio_s
+            ),
         )
+        self._limits = calibration.limits()
         self._sessions: set[StreamSession] = set()
         self.keeper = StreamKeeper(settings.stream_keep_s)
 
     async def start(self) -> None:
         """Begin to serve, on the running loop."""
         self._draining = asyncio.Event()
-        self._batcher = Batcher(self.recognizer.engine, self.metrics)
+        self._batcher = Batcher(self.recognizer.engine, self.metrics, self._limits)
         self._batcher.start()
 
     async def close(self) -> None:

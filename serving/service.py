@@ -11,6 +11,7 @@ AURICLE_MODEL_ALIASES      comma-separated names that requests may use for the m
 AURICLE_THREADS            threads of one model call (default 1)
 AURICLE_PROVIDER           cpu (default) or cuda
 AURICLE_CHUNK_MS           model chunk of live streams (default: 640, or the bundle's nearest)
+AURICLE_CACHE              folder that keeps what a start measured of this machine
 AURICLE_MAX_STREAMS        live streams at once
 AURICLE_MAX_UPLOAD_BYTES   largest upload
 AURICLE_MAX_WAITING        uploads in work or waiting (default 64)
@@ -91,9 +92,11 @@ def settings_from_environment() -> ServeSettings:
     if provider := os.environ.get("AURICLE_PROVIDER"):
         chosen["provider"] = provider
     priors = os.environ.get("AURICLE_PRIORS")
+    cache = os.environ.get("AURICLE_CACHE")
     return ServeSettings(
         bundle_dir=Path(os.environ.get("AURICLE_BUNDLE") or BENTO_BUNDLE),
         priors_path=Path(priors) if priors else None,
+        cache_dir=Path(cache) if cache else None,
         model_version=os.environ.get("AURICLE_MODEL_VERSION", ""),
         jobs=_jobs_from_environment(),
         protection=_protection_from_environment(),

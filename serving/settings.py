@@ -57,6 +57,7 @@ class ServeSettings:
     provider: str = "cpu"  # cpu or cuda
     workers: int = 2  # threads for audio decoding, features and word decoding
     chunk_ms: int | None = None  # model chunk of live streams; None: the bundle's nearest to 640
+    cache_dir: Path | None = None  # keeps what was measured of this machine for the next start
     max_upload_bytes: int = 256 << 20
     max_duration_s: float = 4 * 3600.0  # of one uploaded recording
     max_waiting_requests: int = 64  # uploads in work or waiting; more are refused with 429
