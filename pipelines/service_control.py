@@ -13,11 +13,14 @@ from pipelines import processes
 from pipelines._champion import promotion, resolve
 from pipelines.run import child_environment
 from serving.packaging.launch import Tls, require_protected, serve_command, serve_environment
+from serving.page.snippets import snippets
 
 SERVICE, MLFLOW = "service", "mlflow"
 _TITLES = {SERVICE: "service", MLFLOW: "MLflow UI"}
 # Its background jobs judge language models: eight more processes, half of its start.
 _MLFLOW_WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+_SHOWN = ("curl", "openai")  # the shortest; the page shows all
+_SAMPLE = Path("data/reports/sample.flac")  # which `auricle demo` leaves
 _READY_TIMEOUT_S, _MLFLOW_TIMEOUT_S = 60.0, 120.0
 
 
@@ -39,6 +42,8 @@ def up(args: argparse.Namespace) -> int:
         else:
             waited_s = start_service(SERVICE, event, port=args.port)
             _say(SERVICE, args.port, f"ready after {waited_s:.1f} s")
+            sys.stdout.write(ready_to_use(f"http://127.0.0.1:{args.port}", event["model"]))
+            sys.stdout.flush()  # the service can be used while the UI still starts
         if MLFLOW in already:
             _say(MLFLOW, already[MLFLOW], "runs already")
         elif MLFLOW in wanted:
@@ -54,7 +59,21 @@ def up(args: argparse.Namespace) -> int:
 
 def _say(name: str, port: int, state: str) -> None:
     sys.stdout.write(f"{_TITLES[name]:10} http://127.0.0.1:{port}  ({state})\n")
-    sys.stdout.flush()  # the service can be used while the UI still starts
+    sys.stdout.flush()
+
+
+def ready_to_use(origin: str, model: str) -> str:
+    """What a person does with a service that has just started: code that runs as it stands."""
+    lines = [f"           {origin}/ in a browser: record, or drop a file", ""]
+    if _api_keys() is not None:
+        lines += ["export AURICLE_API_KEY=...  # `auricle keys create --tenant NAME` makes one", ""]
+    sound = _SAMPLE.as_posix() if _SAMPLE.exists() else "recording.wav"
+    for snippet in snippets():
+        if snippet.id in _SHOWN:
+            code = snippet.filled(origin=origin, model=model).replace("recording.wav", sound)
+            lines += [f"# {snippet.title}: {snippet.about}", code, ""]
+    lines += ["# live: `auricle listen`; Python and JavaScript for it stand on the page", ""]
+    return "\n".join(lines) + "\n"
 
 
 def _mlflow_beside_service(port: int) -> float:

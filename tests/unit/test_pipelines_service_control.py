@@ -14,7 +14,7 @@ import pytest
 
 from governance.errors import AuricleError
 from pipelines import _paths as paths
-from pipelines import processes
+from pipelines import processes, service_control
 from pipelines._champion import open_ledger
 from pipelines.processes import free_port
 from serving.packaging.bento import build_bento
@@ -220,3 +220,21 @@ def test_a_failing_ui_spares_the_service_and_comes_later_alone(workspace: Worksp
     assert stopped.stdout.count(": stopped") == 2
     assert gone(members)
     assert status_of(port, "/readyz") == status_of(ui, "/health") == 0
+
+
+def test_what_up_prints_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = service_control.ready_to_use("http://127.0.0.1:3000", "auricle")
+    assert "http://127.0.0.1:3000/ in a browser" in shown
+    assert "-F model=auricle" in shown and "-F file=@recording.wav" in shown
+    assert "keys create" not in shown  # without a key store nobody needs a key
+    code = shown.partition("# Python:")[2].partition("\n")[2].partition("# live")[0]
+    compile(code, "snippet", "exec")
+    sample = tmp_path / "data" / "reports" / "sample.flac"
+    sample.parent.mkdir(parents=True)
+    sample.touch()
+    paths.API_KEYS.parent.mkdir(parents=True)
+    paths.API_KEYS.touch()
+    shown = service_control.ready_to_use("http://127.0.0.1:3000", "auricle")
+    assert "file=@data/reports/sample.flac" in shown and "recording.wav" not in shown
+    assert "auricle keys create" in shown
