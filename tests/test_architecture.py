@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("pipelines", "serving", "training", "features", "data", "governance")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 FILE_LINES_MAX, FUNCTION_LINES_MAX = 400, 60
+_GETTERS, _MAPPINGS = ("getenv", "getenvb"), ("environ", "environb")
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -50,26 +51,97 @@ def test_every_module_says_what_it_is() -> None:
     assert not silent
 
 
+def environment_uses(tree: ast.Module) -> list[tuple[int, str]]:
+    """Line and kind of every use of the environment: ``read``, ``write`` or ``whole``.
+
+    ``whole`` is the mapping itself, handed on or copied, as for a child process.
+    """
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    aliases = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "os"
+    }
+    uses = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "os":
+            if any(alias.name in (*_GETTERS, *_MAPPINGS, "*") for alias in node.names):
+                uses.append((node.lineno, "read"))
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id in aliases
+        ):
+            if node.attr in _GETTERS:
+                uses.append((node.lineno, "read"))
+            elif node.attr in _MAPPINGS:
+                uses.append((node.lineno, _kind(parents[node])))
+    return uses
+
+
+def _kind(parent: ast.AST) -> str:
+    """What an expression around ``os.environ`` does with it."""
+    if isinstance(parent, ast.Subscript):
+        return "read" if isinstance(parent.ctx, ast.Load) else "write"
+    if isinstance(parent, ast.Attribute):
+        whole = parent.attr in ("copy", "items")
+        return "write" if parent.attr == "setdefault" else "whole" if whole else "read"
+    return "read" if isinstance(parent, ast.Compare | ast.For | ast.comprehension) else "whole"
+
+
+@pytest.mark.parametrize(
+    ("statement", "kinds"),
+    [
+        ('os.environ["A"]', ["read"]),
+        ('os.environ.get("A")', ["read"]),
+        ('os.environ.pop("A")', ["read"]),
+        ('os.getenv("A")', ["read"]),
+        ('"A" in os.environ', ["read"]),
+        ("[name for name in os.environ]", ["read"]),
+        ("from os import environ", ["read"]),
+        ("from os import getenv as g", ["read"]),
+        ("from os import *", ["read"]),
+        ("import os as o; o.environ['A']", ["read"]),
+        ('os.environ["A"] = "1"', ["write"]),
+        ('del os.environ["A"]', ["write"]),
+        ("dict(os.environ)", ["whole"]),
+        ("os.environ.copy()", ["whole"]),
+        ("{**os.environ}", ["whole"]),
+        ("os.environ | {}", ["whole"]),
+        ("variables = os.environ", ["whole"]),
+        ("run(env=os.environ)", ["whole"]),
+        ("process.environ()", []),
+        ("os.path.join('a', 'b')", []),
+    ],
+)
+def test_every_way_to_the_environment_is_seen(statement: str, kinds: list[str]) -> None:
+    uses = environment_uses(ast.parse(f"import os\n{statement}\n"))
+    assert [kind for _line, kind in uses] == kinds
+
+
+ENVIRONMENT_ALLOWED: dict[tuple[str, str], str] = {
+    ("serving/service.py", "read"): "the service's wiring: variables become its settings",
+    ("serving/service.py", "whole"): "the address is judged with the variables of the supervisor",
+    ("serving/packaging/bento.py", "whole"): "handed on to `bentoml build`, a child process",
+    ("governance/registry/client.py", "whole"): "opt-outs are written where MLflow looks for them",
+    ("data/contracts.py", "write"): "an opt-out that Great Expectations reads when it is imported",
+}
+"""What may touch the environment below ``pipelines``, how, and why."""
+
+
 def test_environment_is_read_at_the_top_only() -> None:
-    """Below ``pipelines`` only the service's wiring reads variables; vendor opt-outs are written."""
-    allowed = {"serving/service.py"}
-    readers = []
-    for path in MODULES:
-        name = path.relative_to(ROOT).as_posix()
-        if name.startswith("pipelines/") or name in allowed:
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            is_get = isinstance(node, ast.Attribute) and node.attr in ("getenv",)
-            is_environ_read = (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr == "get"
-                and isinstance(node.func.value, ast.Attribute)
-                and node.func.value.attr == "environ"
-            )
-            if is_get or is_environ_read:
-                readers.append(f"{name}:{node.lineno}")
-    assert not readers
+    """Below ``pipelines`` only what the table names, in the way that it names."""
+    found = {
+        (path.relative_to(ROOT).as_posix(), kind): line
+        for path in MODULES
+        for line, kind in environment_uses(ast.parse(path.read_text()))
+        if path.relative_to(ROOT).parts[0] != "pipelines"
+    }
+    strangers = set(found) - set(ENVIRONMENT_ALLOWED)
+    assert not sorted(f"{name}:{found[name, kind]}: {kind}" for name, kind in strangers)
+    assert set(ENVIRONMENT_ALLOWED) <= set(found), "a line of the table that nothing needs"
 
 
 @pytest.mark.parametrize("package", [p for p in PACKAGES if p not in ("pipelines", "training")])
