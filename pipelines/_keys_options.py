@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pipelines._numbers import COUNT, amount, whole
+
 LIMITS = {
     "requests_per_minute": "requests_per_minute",
     "audio_seconds_per_minute": "audio_s_per_minute",
@@ -22,10 +24,12 @@ def add_commands(actions: Any, command: Any) -> None:
         help="of transcribe, listen, jobs, unredacted, admin",
     )
     made.add_argument("--name", default="", help="what for")
-    made.add_argument("--days", type=float, help="until it expires (never)")
+    made.add_argument("--days", type=amount(), help="until it expires (never)")
     turned = command(actions, "rotate", "pipelines.keys:rotate", "a successor with equal rights")
-    turned.add_argument("--overlap-hours", type=float, default=24.0, help="both work (24)")
-    turned.add_argument("--days", type=float, help="until the new one expires (never)")
+    turned.add_argument(
+        "--overlap-hours", type=amount(zero=True), default=24.0, help="both work (24)"
+    )
+    turned.add_argument("--days", type=amount(), help="until the new one expires (never)")
     ended = command(actions, "revoke", "pipelines.keys:revoke", "refuse a key from now on")
     for parser in (turned, ended):
         parser.add_argument("id", metavar="ID", help="public half of a key: `auricle keys list`")
@@ -37,13 +41,13 @@ def add_commands(actions: Any, command: Any) -> None:
     for parser in (ruled, used):
         parser.add_argument("tenant", metavar="TENANT")
     for option in LIMITS:
-        kind = int if option in ("requests_per_minute", "streams") else float
+        kind = whole(0) if option in ("requests_per_minute", "streams") else amount(zero=True)
         ruled.add_argument(f"--{option.replace('_', '-')}", type=kind, help="0: no limit")
     ruled.add_argument("--redact", help="hidden where a request says nothing: pci,ssn,...; none")
     ruled.add_argument("--redact-mode", choices=("mask", "remove"), help="how it is hidden")
     used.add_argument("--since", metavar="DAY", help="first day, as in 2026-11-01")
     seen = command(actions, "access", "pipelines.keys:access", "verify and show who did what")
-    seen.add_argument("--last", type=int, default=50, help="newest events (50)")
+    seen.add_argument("--last", type=COUNT, default=50, help="newest events (50)")
     for parser in (made, turned, ended, listed, ruled, used, seen):
         parser.add_argument("--store", metavar="FILE", help="key store (this workspace's)")
         parser.add_argument("--json", action="store_true", help="print JSON")

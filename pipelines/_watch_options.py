@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pipelines._numbers import COUNT, amount, whole
+
 _URL = "http://127.0.0.1:3000"
 
 
@@ -22,13 +24,15 @@ def add_commands(commands: Any, command: Any) -> None:
         "paced live streams, or files in open-loop arrivals",
     )
     load = serve.add_mutually_exclusive_group(required=True)
-    load.add_argument("--streams", type=int, metavar="N", help="people who speak at once")
-    load.add_argument("--rate", type=float, metavar="R", help="files a second, at random moments")
-    serve.add_argument("--seconds", type=float, default=30.0, help="how long (30)")
+    load.add_argument("--streams", type=COUNT, metavar="N", help="people who speak at once")
+    load.add_argument(
+        "--rate", type=amount(), metavar="R", help="files a second, at random moments"
+    )
+    serve.add_argument("--seconds", type=amount(), default=30.0, help="how long (30)")
     serve.add_argument("--url", default=_URL, help=f"of the service ({_URL})")
-    serve.add_argument("--seed", type=int, default=1, help="of the moments of arrival (1)")
-    serve.add_argument("--lag-p95-ms", type=float, help="status 3 where finals lag more")
-    serve.add_argument("--latency-p95-ms", type=float, help="status 3 where files take longer")
+    serve.add_argument("--seed", type=whole(0), default=1, help="of the moments of arrival (1)")
+    serve.add_argument("--lag-p95-ms", type=amount(), help="status 3 where finals lag more")
+    serve.add_argument("--latency-p95-ms", type=amount(), help="status 3 where files take longer")
     serve.add_argument("--json", action="store_true", help="print one JSON object")
     serve.add_argument(
         "files", nargs="*", metavar="FILE", help="what to send (held-out recordings)"

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines._keys_options import add_commands as add_keys_commands
+from pipelines._numbers import COUNT, PORT, amount
 from pipelines._watch_options import add_commands as add_watch_commands
 
 EXIT_DEFECT, EXIT_USER, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -120,7 +121,7 @@ def _add_data_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         action="store_true",
         help="where the corpus names no speaker, the folder around a recording is its speaker",
     )
-    add.add_argument("--workers", type=int, default=2, help="processes that decode (2)")
+    add.add_argument("--workers", type=COUNT, default=2, help="processes that decode (2)")
     add.add_argument("--json", action="store_true", help="print one JSON object")
     add.set_defaults(paths=("path",))
     show = _command(actions, "list", "pipelines.corpus:list_corpora", "corpora of this workspace")
@@ -145,9 +146,9 @@ def _add_pipeline_commands(commands: "Commands[argparse.ArgumentParser]") -> Non
         action="store_true",
         help="the first check of a new corpus: a batch shown again and again must come out word for word",
     )
-    train.add_argument("--limit-minutes", type=float, metavar="N", help="stop after N minutes")
+    train.add_argument("--limit-minutes", type=amount(), metavar="N", help="stop after N minutes")
     train.add_argument(
-        "--steps", type=int, metavar="N", help="train N steps instead of params.yaml's"
+        "--steps", type=COUNT, metavar="N", help="train N steps instead of params.yaml's"
     )
     train.add_argument(
         "--yes", action="store_true", help="start without asking although it is long"
@@ -156,7 +157,7 @@ def _add_pipeline_commands(commands: "Commands[argparse.ArgumentParser]") -> Non
     demo = _command(
         commands, "demo", "pipelines.demo:main", "the main job once round on the built-in corpus"
     )
-    demo.add_argument("--recordings", type=int, default=8, help="held-out recordings to send (8)")
+    demo.add_argument("--recordings", type=COUNT, default=8, help="held-out recordings to send (8)")
 
 
 def _add_recogniser_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -211,7 +212,7 @@ def _add_model_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         "move an alias if the gates pass; appends to the ledger",
     )
     promote.add_argument(
-        "--version", type=int, help="model version (default: the newest that the gates passed)"
+        "--version", type=COUNT, help="model version (default: the newest that the gates passed)"
     )
     promote.add_argument("--alias", default="champion", help="which alias moves (champion)")
     promote.add_argument("--actor", default="", help="who decides (default: the login name)")
@@ -240,8 +241,8 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
         "pipelines.service_control:up",
         "start the service and the MLflow UI in the background",
     )
-    up.add_argument("--port", type=int, default=3000, help="of the service (3000)")
-    up.add_argument("--mlflow-port", type=int, default=5000, help="of the MLflow UI (5000)")
+    up.add_argument("--port", type=PORT, default=3000, help="of the service (3000)")
+    up.add_argument("--mlflow-port", type=PORT, default=5000, help="of the MLflow UI (5000)")
     up.add_argument("--no-mlflow", action="store_true", help="the service only")
     _command(commands, "down", "pipelines.service_control:down", "stop what `up` started")
     serve = _command(
@@ -253,7 +254,7 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
         metavar="NAME@ALIAS",
         help="a registered model, or a bundle folder",
     )
-    serve.add_argument("--port", type=int, default=3000, help="of the service (3000)")
+    serve.add_argument("--port", type=PORT, default=3000, help="of the service (3000)")
     serve.add_argument("--host", default="127.0.0.1", help="loopback unless told otherwise")
     serve.add_argument("--tls-certificate", metavar="FILE", help="PEM chain: serve HTTPS and WSS")
     serve.add_argument("--tls-key", metavar="FILE", help="PEM private key of the certificate")

@@ -64,12 +64,8 @@ def _judged(args: argparse.Namespace) -> str:
 
 def _config(args: argparse.Namespace) -> TrainConfig:
     config = load("train", TrainConfig)
-    if args.limit_minutes is not None and args.limit_minutes <= 0:
-        raise AuricleError("must be above 0", item="--limit-minutes", mend="for example 10")
     if args.steps is None:
         return config
-    if args.steps < 1:
-        raise AuricleError("needs at least one step", item="--steps", mend="for example 200")
     return replace(config, steps=args.steps, warmup_steps=min(config.warmup_steps, args.steps))
 
 

@@ -163,9 +163,7 @@ def test_paths_are_meant_from_where_the_user_stands(
         ("corpus add nowhere", "nowhere: there is nothing there", "check the path"),
         ("corpus add . --name builtin", "builtin: no usable corpus name", "is taken"),
         ("corpus add . --name Ü", "Ü: no usable corpus name", "--name"),
-        ("train --steps 0", "--steps: needs at least one step", "for example"),
         ("train", ".dvc: there is no pipeline in this folder", "a clone of Auricle"),
-        ("train --limit-minutes 0", "--limit-minutes: must be above 0", "for example"),
         ("run", ".dvc: there is no pipeline in this folder", "a clone of Auricle"),
     ],
 )
@@ -176,6 +174,45 @@ def test_what_the_user_can_mend_is_one_line_and_exit_status_2(
     assert (status, out) == (2, "")
     assert err.startswith("auricle: ") and err.count("\n") == 1
     assert item in err and mend in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "expected"),
+    [
+        ("demo --recordings -3", "--recordings", "1 or more, found '-3'"),
+        ("corpus add . --workers -1", "--workers", "1 or more"),
+        ("train --steps 0", "--steps", "1 or more"),
+        ("train --steps 1.5", "--steps", "a whole number"),
+        ("train --limit-minutes 0", "--limit-minutes", "above 0"),
+        ("train --limit-minutes nan", "--limit-minutes", "above 0"),
+        ("train --limit-minutes soon", "--limit-minutes", "a number is expected"),
+        ("promote --version 0", "--version", "1 or more"),
+        ("up --port 70000", "--port", "1 to 65535"),
+        ("up --mlflow-port 0", "--mlflow-port", "1 to 65535"),
+        ("serve --port -1", "--port", "1 to 65535"),
+        ("keys create --tenant a --days -1", "--days", "above 0"),
+        ("keys rotate 3f --overlap-hours -1", "--overlap-hours", "0 or more"),
+        ("keys tenant a --streams -1", "--streams", "0 or more"),
+        ("keys tenant a --audio-seconds-per-day inf", "--audio-seconds-per-day", "0 or more"),
+        ("keys access --last 0", "--last", "1 or more"),
+        ("bench serve --streams 0", "--streams", "1 or more"),
+        ("bench serve --rate 0", "--rate", "above 0"),
+        ("bench serve --rate 1 --seconds -5", "--seconds", "above 0"),
+    ],
+)
+def test_a_number_that_an_option_cannot_take_is_refused_by_the_options_name(
+    capsys: Capture, arguments: str, option: str, expected: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments.split())
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {option}: " in last and expected in last and "invalid" not in last
+
+
+def test_no_option_takes_a_number_unchecked() -> None:
+    kinds = [action.type for _, parser, _ in COMMANDS for action in parser._actions]
+    assert kinds and not {int, float} & set(kinds)
 
 
 def test_an_empty_workspace_has_nothing_to_list_and_nothing_to_stop(
