@@ -1,6 +1,6 @@
 """The service killed at every commit point and at random moments: nothing lost, no two tellings.
 
-    python -m benchmarks.jobs_kill [--random 200] [--groups 5]
+    python -m benchmarks.jobs_kill [--no-points] [--random 200] [--groups 5]
 
 Every failpoint once (both sides of every commit), then SIGKILL at random moments under load, then
 the whole service under BentoML by its process group. After each part the books are closed: every
@@ -40,6 +40,7 @@ _COLD_KILLS = 0.1  # ... or, for this share, of the start: while it warms up
 
 def main(argv: Sequence[str] = ()) -> int:
     options = parser(__doc__)
+    options.add_argument("--no-points", action="store_true", help="without the failpoints")
     options.add_argument("--random", type=int, default=200, help="kills at random moments")
     options.add_argument("--groups", type=int, default=5, help="kills of the service under BentoML")
     given = options.parse_args(argv)
@@ -47,11 +48,12 @@ def main(argv: Sequence[str] = ()) -> int:
     with tempfile.TemporaryDirectory(prefix="auricle-jobs-") as name:
         folder = Path(name)
         bundle_dir = make_bundle(folder / "tiny")
-        _part(page, "every failpoint", folder / "points", bundle_dir, _every_failpoint)
-        _part(
-            page, "the sweep, with a second to live", folder / "sweep", bundle_dir, _every_sweep,
-            variables={"AURICLE_JOB_TTL_S": "1"},
-        )  # fmt: skip
+        if not given.no_points:
+            _part(page, "every failpoint", folder / "points", bundle_dir, _every_failpoint)
+            _part(
+                page, "the sweep, with a second to live", folder / "sweep", bundle_dir, _every_sweep,
+                variables={"AURICLE_JOB_TTL_S": "1"},
+            )  # fmt: skip
         if given.random:
             _part(
                 page, "random moments", folder / "random", bundle_dir,

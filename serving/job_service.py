@@ -11,6 +11,7 @@ from serving.delivery.outbound import Outbound, OutboundPolicy, Resolver, system
 from serving.delivery.outbox import Outbox
 from serving.delivery.sources import SourcePolicy, Sources
 from serving.jobs import failpoints
+from serving.jobs.aside import aside
 from serving.jobs.bell import Bell, LocalBell, RedisBell
 from serving.jobs.blobs import BlobStore
 from serving.jobs.changes import Changes
@@ -88,7 +89,7 @@ class JobService:
         await self._worker.close()
         await self._dispatcher.close()
         await self.bell.close()
-        await asyncio.to_thread(self._database.close)
+        await aside(self._database.close)
 
     @contextmanager
     def only_one(self, tenant: str, route: str, key: str | None) -> Iterator[None]:
@@ -124,8 +125,8 @@ class JobService:
     async def _keep_tidy(self) -> None:
         while True:
             try:
-                await asyncio.to_thread(self.tidy)
-                waiting = await asyncio.to_thread(self.store.waiting)
+                await aside(self.tidy)
+                waiting = await aside(self.store.waiting)
                 self.runtime.metrics.jobs_waiting.set(waiting)
             except (StoreUnavailable, OSError) as error:
                 logs.crash("job_retention_failed", error)

@@ -4,7 +4,6 @@ A job that was answered with 202 is on disk. With an ``Idempotency-Key`` a repea
 first answer again, byte for byte. Results come by polling, by server-sent events, or by webhook.
 """
 
-import asyncio
 import errno
 import re
 import secrets
@@ -23,6 +22,7 @@ from serving.api.jobs_form import Submission, check_submission, fields_of, read_
 from serving.api.openai_answers import plain, verbose
 from serving.api.openai_form import read_form
 from serving.job_service import JobService
+from serving.jobs.aside import aside
 from serving.jobs.blobs import content_digest
 from serving.jobs.changes import NEW_WEBHOOK, NEW_WORK, followers, holder
 from serving.jobs.database import StoreUnavailable
@@ -77,9 +77,7 @@ async def _create(request: Request, jobs: JobService) -> Response:
                 fields = fields_of(form)
             submission = check_submission(fields, jobs.runtime, jobs.sources)
             speaker = speaker_of(request)
-            accepted = await asyncio.to_thread(
-                _accept_blocking, jobs, submission, tenant, speaker, key
-            )
+            accepted = await aside(_accept_blocking, jobs, submission, tenant, speaker, key)
         finally:
             if form is not None:
                 await form.close()
@@ -169,11 +167,9 @@ async def listing(request: Request) -> Response:
     state, after = query.get("status"), query.get("after")
     if state is not None and state not in STATES:
         raise refused("status", f"must be one of {', '.join(STATES)}")
-    if after is not None and await asyncio.to_thread(jobs.store.get, tenant, after) is None:
+    if after is not None and await aside(jobs.store.get, tenant, after) is None:
         raise refused("after", "must be the id of a job")
-    found = await asyncio.to_thread(
-        lambda: jobs.store.page(tenant, limit=limit + 1, after=after, state=state)
-    )
+    found = await aside(lambda: jobs.store.page(tenant, limit=limit + 1, after=after, state=state))
     data = [job.body() for job in found[:limit]]
     return JSONResponse(
         {
@@ -201,7 +197,7 @@ async def result(request: Request) -> Response:
     words = tuple(query.getlist("timestamp_granularities[]")) or ("segment",)
     if not set(words) <= {"word", "segment"}:
         raise refused("timestamp_granularities[]", "must be of word, segment")
-    text = await asyncio.to_thread(jobs.store.result, job.tenant, job.id)
+    text = await aside(jobs.store.result, job.tenant, job.id)
     if text is None:
         raise _no_result(job)
     if shape == "transcript":
@@ -229,14 +225,14 @@ async def events(request: Request) -> Response:
 async def cancel(request: Request) -> Response:
     """``POST /v1/jobs/{id}/cancel``; a cancelled job stays as it is, another ended one is 409."""
     jobs, job = service_of(request), await _job(request)
-    ended = await asyncio.to_thread(jobs.store.cancel, job.tenant, job.id)
+    ended = await aside(jobs.store.cancel, job.tenant, job.id)
     if ended is None:
         ended = await _job(request)
         if ended.state != "cancelled":
             message = f"The job is {ended.state} already."
             raise ApiProblem(409, message, code="job_ended")
         return JSONResponse(ended.body())
-    await asyncio.to_thread(jobs.blobs.remove, job.blob)
+    await aside(jobs.blobs.remove, job.blob)
     jobs.runtime.metrics.jobs.labels("cancelled").inc()
     _tell_all(jobs, job.id)
     await jobs.bell.ring(NEW_WEBHOOK)
@@ -247,10 +243,10 @@ async def erase(request: Request) -> Response:
     """``DELETE /v1/jobs/{id}``: audio, transcript, key and webhook are gone when this answers."""
     jobs, tenant = service_of(request), tenant_of(request)
     job_id = request.path_params["job_id"]
-    blob = await asyncio.to_thread(jobs.store.erase, tenant, job_id)
+    blob = await aside(jobs.store.erase, tenant, job_id)
     if blob is None:
         raise _no_such_job()
-    await asyncio.to_thread(jobs.blobs.remove, blob)
+    await aside(jobs.blobs.remove, blob)
     _tell_all(jobs, job_id)
     return JSONResponse({"id": job_id, "object": "transcription.job", "deleted": True})
 
@@ -283,7 +279,7 @@ def page_limit(request: Request) -> int:
 
 async def _job(request: Request) -> Job:
     jobs, tenant = service_of(request), tenant_of(request)
-    job = await asyncio.to_thread(jobs.store.get, tenant, request.path_params["job_id"])
+    job = await aside(jobs.store.get, tenant, request.path_params["job_id"])
     if job is None:
         raise _no_such_job()
     return job

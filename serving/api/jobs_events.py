@@ -1,11 +1,11 @@
 """A job's progress as server-sent events: what it is now, every change, and its end."""
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
 
 from serving.job_service import JobService
+from serving.jobs.aside import aside
 from serving.jobs.changes import followers, happened
 from serving.jobs.records import Job
 
@@ -25,7 +25,7 @@ async def event_stream(jobs: JobService, job: Job) -> AsyncIterator[str]:
     with jobs.changes.following(followers(job.id)) as news:
         while not job.ended and jobs.runtime.ready:
             await happened(news, within_s=_LOOK_S)
-            found = await asyncio.to_thread(jobs.store.get, job.tenant, job.id)
+            found = await aside(jobs.store.get, job.tenant, job.id)
             if found is None:
                 yield f"event: erased\ndata: {json.dumps({'id': job.id})}\n\n"
                 return

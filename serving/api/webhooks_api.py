@@ -1,6 +1,5 @@
 """``/v1/webhooks``: where a tenant wants to hear of its jobs, and what became of each message."""
 
-import asyncio
 from typing import Any
 
 from starlette.requests import Request
@@ -10,6 +9,7 @@ from starlette.routing import Route
 from serving.api.jobs_api import page_limit, service_of, tenant_of
 from serving.api.jobs_form import read_json, refused
 from serving.delivery.addresses import parse_url
+from serving.jobs.aside import aside
 from serving.jobs.changes import NEW_WEBHOOK
 from serving.problems import ApiProblem
 
@@ -28,24 +28,24 @@ async def create(request: Request) -> Response:
     if not isinstance(url, str) or not url:
         raise refused("url", "must be the https URL of your receiver")
     parse_url(url, jobs.outbound.policy.openings, param="url")
-    if len(await asyncio.to_thread(jobs.outbox.endpoints, tenant)) >= _MOST_ENDPOINTS:
+    if len(await aside(jobs.outbox.endpoints, tenant)) >= _MOST_ENDPOINTS:
         message = f"A tenant may have {_MOST_ENDPOINTS} webhook endpoints."
         raise ApiProblem(400, message, code="too_many_endpoints")
-    endpoint, secret = await asyncio.to_thread(jobs.outbox.create, tenant, url)
+    endpoint, secret = await aside(jobs.outbox.create, tenant, url)
     return JSONResponse({**endpoint.body(), "secret": secret}, 201)
 
 
 async def listing(request: Request) -> Response:
     """``GET /v1/webhooks``."""
     jobs, tenant = service_of(request), tenant_of(request)
-    endpoints = await asyncio.to_thread(jobs.outbox.endpoints, tenant)
+    endpoints = await aside(jobs.outbox.endpoints, tenant)
     return JSONResponse({"object": "list", "data": [endpoint.body() for endpoint in endpoints]})
 
 
 async def retrieve(request: Request) -> Response:
     """``GET /v1/webhooks/{id}``."""
     jobs, tenant = service_of(request), tenant_of(request)
-    endpoint = await asyncio.to_thread(jobs.outbox.endpoint, tenant, _id(request))
+    endpoint = await aside(jobs.outbox.endpoint, tenant, _id(request))
     if endpoint is None:
         raise _no_such("webhook endpoint")
     return JSONResponse(endpoint.body())
@@ -54,7 +54,7 @@ async def retrieve(request: Request) -> Response:
 async def delete(request: Request) -> Response:
     """``DELETE /v1/webhooks/{id}``: its messages are forgotten with it."""
     jobs, tenant = service_of(request), tenant_of(request)
-    if not await asyncio.to_thread(jobs.outbox.delete, tenant, _id(request)):
+    if not await aside(jobs.outbox.delete, tenant, _id(request)):
         raise _no_such("webhook endpoint")
     return JSONResponse({"id": _id(request), "object": "webhook_endpoint", "deleted": True})
 
@@ -62,7 +62,7 @@ async def delete(request: Request) -> Response:
 async def enable(request: Request) -> Response:
     """``POST /v1/webhooks/{id}/enable``: after a 410; what waited for it is sent."""
     jobs, tenant = service_of(request), tenant_of(request)
-    endpoint = await asyncio.to_thread(jobs.outbox.enable, tenant, _id(request))
+    endpoint = await aside(jobs.outbox.enable, tenant, _id(request))
     if endpoint is None:
         raise _no_such("webhook endpoint")
     await jobs.bell.ring(NEW_WEBHOOK)
@@ -72,7 +72,7 @@ async def enable(request: Request) -> Response:
 async def rotate(request: Request) -> Response:
     """``POST /v1/webhooks/{id}/rotate``: a new secret; both sign for a day."""
     jobs, tenant = service_of(request), tenant_of(request)
-    secret = await asyncio.to_thread(jobs.outbox.rotate, tenant, _id(request))
+    secret = await aside(jobs.outbox.rotate, tenant, _id(request))
     if secret is None:
         raise _no_such("webhook endpoint")
     return JSONResponse({"id": _id(request), "object": "webhook_endpoint", "secret": secret})
@@ -88,7 +88,7 @@ async def messages(request: Request) -> Response:
     if state is not None and state not in _MESSAGE_STATES:
         raise refused("status", f"must be one of {', '.join(_MESSAGE_STATES)}")
     limit, endpoint = page_limit(request), query.get("endpoint")
-    found = await asyncio.to_thread(
+    found = await aside(
         lambda: jobs.outbox.messages(tenant, limit=limit, endpoint_id=endpoint, state=state)
     )
     return JSONResponse({"object": "list", "data": found})
@@ -98,7 +98,7 @@ async def redeliver(request: Request) -> Response:
     """``POST /v1/webhooks/messages/{id}/redeliver``: the same id and bytes, signed anew."""
     jobs, tenant = service_of(request), tenant_of(request)
     message_id = request.path_params["message_id"]
-    message = await asyncio.to_thread(jobs.outbox.redeliver, tenant, message_id)
+    message = await aside(jobs.outbox.redeliver, tenant, message_id)
     if message is None:
         raise _no_such("webhook message")
     await jobs.bell.ring(NEW_WEBHOOK)

@@ -14,6 +14,7 @@ from serving.delivery.addresses import parse_url
 from serving.delivery.outbound import Answer, Call, Outbound, OutboundError
 from serving.delivery.outbox import Outbox, Sending, Settlement
 from serving.delivery.signing import signed_headers
+from serving.jobs.aside import aside
 from serving.jobs.bell import Bell
 from serving.jobs.changes import NEW_WEBHOOK
 from serving.jobs.database import StoreUnavailable
@@ -76,7 +77,7 @@ class Dispatcher:
         with self._bell.listening(NEW_WEBHOOK) as ear:
             while True:
                 try:
-                    if sending := await asyncio.to_thread(self._outbox.claim):
+                    if sending := await aside(self._outbox.claim):
                         await self._send(sending)
                         continue
                 except StoreUnavailable as error:
@@ -86,7 +87,7 @@ class Dispatcher:
     async def _send(self, sending: Sending) -> None:
         settlement = await self._attempt(sending)
         failpoint("webhook_sent")
-        await asyncio.to_thread(self._outbox.settle, sending, settlement)
+        await aside(self._outbox.settle, sending, settlement)
         outcome = "retry" if settlement.state == "pending" else settlement.state
         self._metrics.webhooks.labels(outcome).inc()
         logs.event("webhook", outcome=outcome, status=settlement.status or 0)

@@ -14,6 +14,7 @@ from data.audio_errors import AudioTooLarge
 from governance.errors import ConfigError
 from serving.delivery.addresses import parse_url
 from serving.delivery.outbound import AnswerTooLarge, Call, Outbound, OutboundError
+from serving.jobs.aside import aside
 from serving.jobs.blobs import BlobStore
 from serving.jobs.records import Job
 from serving.problems import ApiProblem, from_audio_error
@@ -75,7 +76,7 @@ class Sources:
                 await self._download(job.request.reference, path)
             else:
                 await self._copy(job.request.reference, path)
-            content = await asyncio.to_thread(path.read_bytes)
+            content = await aside(path.read_bytes)
         finally:
             path.unlink(missing_ok=True)
         return lambda: content
@@ -102,7 +103,7 @@ class Sources:
 
     async def _copy(self, reference: str, path: Path) -> None:
         self.policy.check_object(reference)
-        copy = asyncio.to_thread(_copy_object, reference, path, self.policy.max_bytes)
+        copy = aside(_copy_object, reference, path, self.policy.max_bytes)
         try:
             await asyncio.wait_for(copy, self.policy.timeout_s)
         except AudioTooLarge as error:

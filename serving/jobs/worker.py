@@ -14,6 +14,7 @@ from typing import Any
 from data.audio_errors import AudioError
 from serving import logs
 from serving.admission.policy import Priority
+from serving.jobs.aside import aside
 from serving.jobs.bell import Bell
 from serving.jobs.blobs import BlobStore
 from serving.jobs.changes import NEW_WEBHOOK, NEW_WORK, Changes, followers, holder
@@ -71,7 +72,7 @@ class JobWorker:
         with self._bell.listening(NEW_WORK) as ear:
             while self._runtime.ready:
                 try:
-                    job = await asyncio.to_thread(self._store.claim)
+                    job = await aside(self._store.claim)
                 except StoreUnavailable as error:
                     logs.crash("job_store_unavailable", error)
                     job = None
@@ -90,7 +91,7 @@ class JobWorker:
                 await self._renew(job, run, progress, news)
         except asyncio.CancelledError:
             await _ended(run)
-            await asyncio.shield(asyncio.to_thread(self._store.release, job, counted=False))
+            await asyncio.shield(aside(self._store.release, job, counted=False))
             raise
         except StoreUnavailable as error:
             logs.crash("job_store_unavailable", error)  # the lease runs out; the job comes again
@@ -115,7 +116,7 @@ class JobWorker:
                 continue
             news.clear()
             renewed_s, told = time.monotonic(), progress[0]
-            if not await asyncio.to_thread(self._store.heartbeat, job, told):
+            if not await aside(self._store.heartbeat, job, told):
                 return  # cancelled, erased, or its lease was given to another
             self._changes.tell(followers(job.id))
         await run
@@ -126,9 +127,7 @@ class JobWorker:
             outcome = await self._outcome(job, progress)
         except ApiProblem as problem:
             if problem.status in (429, 503):  # too busy or stopping: not this job's fault
-                await asyncio.to_thread(
-                    self._store.release, job, delay_s=_BUSY_RETRY_S, counted=False
-                )
+                await aside(self._store.release, job, delay_s=_BUSY_RETRY_S, counted=False)
                 return
             outcome = Outcome(error=problem.body()["error"])
             if problem.status >= 500 and await self._again(job):
@@ -169,15 +168,15 @@ class JobWorker:
         if job.attempts >= self._store.rules.max_attempts:
             return False
         delay_s = _RETRY_S[min(job.attempts, len(_RETRY_S)) - 1]
-        await asyncio.to_thread(self._store.release, job, delay_s=delay_s)
+        await aside(self._store.release, job, delay_s=delay_s)
         self._changes.tell(followers(job.id))
         return True
 
     async def _finish(self, job: Job, outcome: Outcome, seconds: float) -> None:
-        ended = await asyncio.to_thread(self._store.finish, job, outcome)
+        ended = await aside(self._store.finish, job, outcome)
         if ended is None:
             return
-        await asyncio.to_thread(self._blobs.remove, job.blob)
+        await aside(self._blobs.remove, job.blob)
         self._runtime.metrics.jobs.labels(ended.state).inc()
         logs.event("job_ended", outcome=ended.state, total_ms=round(seconds * 1000, 1))
         self._changes.tell(followers(job.id))

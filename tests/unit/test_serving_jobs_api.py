@@ -114,7 +114,9 @@ def test_a_job_gives_the_same_transcript_as_the_direct_route(
     asked = {"response_format": "verbose_json", "timestamp_granularities[]": "word"}
     verbose = client.get(result, params=asked).json()
     assert [word["word"] for word in verbose["words"]] == [w.word for w in expected.words]
-    wrong = client.get(result, params={"response_format": "srt"})
+    assert " --> " in client.get(result, params={"response_format": "srt"}).text
+    assert client.get(result, params={"response_format": "vtt"}).text.startswith("WEBVTT")
+    wrong = client.get(result, params={"response_format": "xml"})
     assert wrong.status_code == 400 and error_of(wrong)["param"] == "response_format"
     assert not any((folder / "store" / "blobs").iterdir()), "the audio is not kept"
 
@@ -150,7 +152,7 @@ def test_a_refused_request_does_not_use_its_key(client: TestClient) -> None:
 
 def test_a_request_whose_key_is_in_flight_is_409(client: TestClient) -> None:
     """The database's thread is held, so that the first request is still being accepted."""
-    jobs = client.app.routes[0].app._app.state.jobs  # type: ignore[attr-defined]
+    jobs = client.app.routes[0].app._routes.state.jobs  # type: ignore[attr-defined]
     gate, holding, answers = threading.Event(), threading.Event(), []
 
     def hold(_: object) -> None:
