@@ -4,6 +4,7 @@ import argparse
 import ast
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -24,6 +25,7 @@ ALL = sorted(
     for path in folder.glob("*.md")
 )
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
+_BARS = "| bar | wanted | measured |  |"  # as `benchmarks/_report.py` writes it
 _HEADING = re.compile(r"^#+\s+(.*)$", re.MULTILINE)
 _DATED = re.compile(r"benchmarks/results/[a-z0-9_-]*\d{4}-\d{2}-\d{2}[a-z0-9_-]*\.(?:md|json)")
 
@@ -64,19 +66,25 @@ def test_every_option_that_a_document_names_is_there() -> None:
     parser = build_parser()
     named = 0
     for command, rest in lines:
-        helped = _help_of(parser, command.split())
-        for option in re.findall(r"--[a-z-]+", rest):
+        options = _options_of(parser, command.split())
+        for option in re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", rest):
             named += 1
-            assert option in helped, f"auricle {command} has no {option}"
+            assert option in options, f"auricle {command} has no {option}"
     assert named
 
 
-def _help_of(parser: argparse.ArgumentParser, words: list[str]) -> str:
+def test_the_beginning_of_an_option_is_no_option() -> None:
+    options = _options_of(build_parser(), ["eval"])
+    assert "--json" in options and "--js" not in options
+    assert "--json" not in _options_of(build_parser(), ["serve"]), "options of another command"
+
+
+def _options_of(parser: argparse.ArgumentParser, words: list[str]) -> set[str]:
     for word in words:
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction) and word in action.choices:
                 parser = action.choices[word]
-    return parser.format_help()
+    return {option for action in parser._actions for option in action.option_strings}
 
 
 def test_every_section_of_the_parameters_is_described() -> None:
@@ -155,6 +163,46 @@ def test_dated_benchmark_tables_that_the_readme_names_exist() -> None:
     named = sorted({match[0] for match in _DATED.finditer(README.read_text())})
     assert named, "the README's results come from dated files of benchmarks/results/"
     assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_the_readmes_bars_are_those_of_the_newest_page_of_real_speech() -> None:
+    _, found, section = README.read_text().partition("## Measured")
+    assert found
+    ours = _first_table(section)
+    page = _first_table(_real_speech().read_text())
+    assert ours and ours.keys() <= page.keys(), "a row that the page does not have"
+    differing = {label: (row, page[label]) for label, row in ours.items() if row != page[label]}
+    assert not differing
+    missed = {label for label, row in page.items() if "MISSED" in row[-1]}
+    assert missed <= ours.keys(), "a bar that was missed is left out"
+
+
+def test_the_page_of_real_speech_was_made_with_the_parameters_of_the_recipe() -> None:
+    """What the page says of its training is what `make prove` would do today."""
+    recipe = yaml.safe_load((ROOT / "benchmarks" / "barista-params.yaml").read_text())
+    told = re.search(
+        r"^- training: .*?\b([\d,]+) steps\b", _real_speech().read_text(), re.MULTILINE
+    )
+    assert told and int(told[1].replace(",", "")) == recipe["train"]["steps"]
+
+
+def _real_speech() -> Path:
+    pages = sorted((ROOT / "benchmarks" / "results").glob("barista-*.md"))
+    assert pages, "`make prove` writes a page for real speech"
+    return pages[-1]  # dates sort as text
+
+
+def _first_table(text: str) -> dict[str, list[str]]:
+    """Label -> the other cells, for each row of a page's first table of bars."""
+    lines = text.splitlines()
+    assert _BARS in lines, f"no table that begins with {_BARS}"
+    at = lines.index(_BARS)
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in takewhile(lambda line: line.startswith("|"), lines[at + 2 :])
+    ]
+    assert len({row[0] for row in rows}) == len(rows), "a label stands twice"
+    return {row[0]: row[1:] for row in rows}
 
 
 def test_no_document_speaks_of_a_machine_path() -> None:
