@@ -71,3 +71,29 @@ def test_bad_rules_are_refused() -> None:
         EndpointConfig(trailing_silence_ms=0)
     with pytest.raises(ConfigError, match=r"endpoint\.speech_threshold"):
         EndpointConfig(speech_threshold=1.0)
+
+
+def voiced(pattern: str) -> NDArray[np.bool_]:
+    return np.array([symbol == "v" for symbol in pattern])
+
+
+def run_with_voice(letters: str, voices: str, config: EndpointConfig) -> list[tuple[int, str]]:
+    endpointer = Endpointer(config, TABLE, frame_ms=40)
+    return [(e.frame, e.rule) for e in endpointer.accept(frames(letters), voiced(voices))]
+
+
+def test_a_voice_between_two_letters_is_no_pause() -> None:
+    config = replace(CONFIG, trailing_silence_ms=120)
+    assert run("-a----a", config) == [(5, "trailing-silence", True)]
+    assert run_with_voice("-a----a----", "vvvvvvvv---", config) == [(11, "trailing-silence")]
+
+
+def test_in_a_room_that_is_never_quiet_the_words_alone_decide() -> None:
+    config = replace(CONFIG, word_gap_ms=320)
+    letters, noise = "-a-a" + 12 * "-", 16 * "v"
+    assert run_with_voice(letters, noise, config) == [(12, "word-gap")]
+    assert run_with_voice(letters, 4 * "v" + 12 * "-", config)[0] == (9, "trailing-silence")
+
+
+def test_long_noise_without_a_word_ends_what_never_began() -> None:
+    assert run_with_voice(12 * "-", 12 * "v", CONFIG) == [(10, "initial-silence")]

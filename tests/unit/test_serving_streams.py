@@ -17,9 +17,10 @@ from serving.engine.slab import SlabFull
 from serving.loading import load_recognizer
 from serving.recognizer import AudioRequest, AuricleRecognizer
 from serving.settings import ServeSettings
-from serving.streaming.segment import Segment, first_start
+from serving.streaming.resume import Place
+from serving.streaming.segment import Segment, SegmentStart, first_start
 from serving.streaming.sources import RawSource
-from serving.streaming.streams import LiveStream, Progress, StreamEvent, StreamRequest
+from serving.streaming.streams import Event, LiveStream, Progress, StreamEvent, StreamRequest
 from tests.support_bundle import babble, hush, make_bundle
 from tests.support_service import encoded, pcm16, wav
 
@@ -92,6 +93,64 @@ def step(recognizer: AuricleRecognizer, live: LiveStream, progress: Progress) ->
         progress = live.absorb(recognizer.engine.step(progress.chunks))
         events += progress.events
     return events
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    size=st.integers(3_000, 40_000),
+    rate_hz=st.sampled_from([16_000, 8_000, 11_025]),
+    channels=st.sampled_from([1, 2]),
+)
+def test_every_final_is_a_place_to_begin_anew(
+    recognizer: AuricleRecognizer, size: int, rate_hz: int, channels: int
+) -> None:
+    """Another process, given only what a final result says and the audio from there, says the rest."""
+    request = StreamRequest(
+        rate_hz=rate_hz, channels=channels, multichannel=True, endpointing_ms=120,
+        utterance_end_ms=1_000,
+    )  # fmt: skip
+    sides = [SPEECH, np.roll(SPEECH, 9_000)][:channels]
+    pcm = np.stack([pcm16(side) for side in sides], axis=1).tobytes()
+    whole = _told(recognizer, request, pcm, size, None)
+    finals = [event for event in whole if isinstance(event, StreamEvent) and event.is_final]
+    assert len(finals) > 2 * channels
+    live = recognizer.open_live(request)
+    live.release()
+    begins = list(live.begins)
+    for at, event in enumerate(whole):
+        if event in finals[:-channels:2]:  # the end itself is no place
+            assert isinstance(event, StreamEvent) and event.resume is not None
+            begins[event.channel] = event.resume
+            place = Place(seq=at, begins=tuple(begins)).to_text()
+            shown = Place.from_text(place, channels=channels, mel_bins=80).begins
+            rest = _told(recognizer, request, pcm, size, shown)
+            assert _of(rest, event.channel) == _of(whole[at + 1 :], event.channel)
+            for channel in range(channels):  # partials of the others were told in part before
+                assert _finals(rest, channel) == _finals(whole[at + 1 :], channel)
+
+
+def _told(
+    recognizer: AuricleRecognizer,
+    request: StreamRequest,
+    pcm: bytes,
+    size: int,
+    begins: tuple[SegmentStart, ...] | None,
+) -> list[Event]:
+    live = recognizer.open_live(request, begins)
+    events: list[Event] = []
+    for at in range(live.bytes_heard, len(pcm), size):
+        events += step(recognizer, live, live.hear(pcm[at : at + size]))
+    events += step(recognizer, live, live.conclude("close"))
+    live.release()
+    return events
+
+
+def _finals(events: list[Event], channel: int) -> list[Event]:
+    return [one for one in _of(events, channel) if isinstance(one, StreamEvent) and one.is_final]
+
+
+def _of(events: list[Event], channel: int) -> list[Event]:
+    return [event for event in events if event.channel == channel]
 
 
 def test_finalize_makes_the_past_final_and_the_stream_goes_on(
