@@ -23,7 +23,9 @@ from serving.jobs.worker import JobWorker
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
 from serving.settings import JobSettings, ServeSettings
+from serving.tenants.desk import TenantDesk
 
+ROUTE = "jobs"  # in usage records
 _SWEEP_S = 60.0
 _SENDERS = 4
 _LEASE_MARGIN_S = 30.0  # a message's lease is longer than its attempt can last
@@ -73,6 +75,10 @@ class JobService:
         )  # fmt: skip
         self._in_flight: set[tuple[str, str, str]] = set()
         self._retention: asyncio.Task[None] | None = None
+
+    def book_on(self, tenants: TenantDesk) -> None:
+        """Count the audio of jobs as their tenants' usage."""
+        self._worker.booked = lambda tenant: tenants.booked(tenant, route=ROUTE)
 
     async def start(self) -> None:
         """Go on where the last process ended."""

@@ -70,7 +70,10 @@ class Application:
         """Let the routes serve; called once the runtime is warm and started."""
         self._routes.state.runtime = runtime
         self._routes.state.jobs = jobs
-        guarded = protected(self._routes, runtime, tenants or TenantDesk())
+        desk = tenants or TenantDesk()
+        if jobs is not None:
+            jobs.book_on(desk)
+        guarded = protected(self._routes, runtime, desk)
         watched = AnswerWatch(guarded, runtime.metrics, route_of)
         self._app = watched if tracing is None else tracing.around(watched, route_of)
 

@@ -18,9 +18,17 @@ from starlette.routing import Route
 from governance.canonical import digest
 from serving.api.callers import caller_of, speaker_of
 from serving.api.jobs_events import event_stream
-from serving.api.jobs_form import Submission, check_submission, fields_of, read_json, refused
+from serving.api.jobs_form import (
+    Submission,
+    check_submission,
+    fields_of,
+    read_json,
+    redacted_for,
+    refused,
+)
 from serving.api.openai_answers import plain, verbose
 from serving.api.openai_form import read_form
+from serving.api.redaction_choice import shown_to
 from serving.job_service import JobService
 from serving.jobs.aside import aside
 from serving.jobs.blobs import content_digest
@@ -76,6 +84,7 @@ async def _create(request: Request, jobs: JobService) -> Response:
                 form = await read_form(request, jobs.runtime.settings)
                 fields = fields_of(form)
             submission = check_submission(fields, jobs.runtime, jobs.sources)
+            submission = redacted_for(request, submission)
             speaker = speaker_of(request)
             accepted = await aside(_accept_blocking, jobs, submission, tenant, speaker, key)
         finally:
@@ -200,9 +209,11 @@ async def result(request: Request) -> Response:
     text = await aside(jobs.store.result, job.tenant, job.id)
     if text is None:
         raise _no_result(job)
-    if shape == "transcript":
+    if shape == "transcript" and not caller_of(request).redact:
         return Response(text, media_type="application/json")
-    transcript = Transcript.model_validate_json(text)
+    transcript = shown_to(request, Transcript.model_validate_json(text))
+    if shape == "transcript":
+        return Response(transcript.model_dump_json(), media_type="application/json")
     if shape in ("text", "srt", "vtt"):
         return PlainTextResponse(plain(transcript, shape))
     if shape == "json":

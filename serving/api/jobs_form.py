@@ -8,25 +8,28 @@ model                                   required, as for ``/v1/audio/transcripti
 language                                the model's language, others are refused
 metadata                                up to 16 pairs of text, given back with the job
 webhook                                 id of one of the caller's webhook endpoints
+redact, redact_mode                     what is hidden before the transcript is stored
 everything else                         refused, named in ``param``
 ======================================  =========================================================
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from serving.api.callers import require_language, require_model
+from serving.api.redaction_choice import choose_redaction
 from serving.delivery.sources import Sources
 from serving.jobs.records import JobRequest
 from serving.problems import ApiProblem
+from serving.redaction.policy import policy_options
 from serving.runtime import Runtime
 
-_FIELDS = ("model", "language", "metadata", "webhook")
+_FIELDS = ("model", "language", "metadata", "webhook", "redact", "redact_mode")
 _REFERENCES = ("url", "object")
 _PAIRS, _NAME_CHARACTERS, _VALUE_CHARACTERS = 16, 64, 512
 _JSON_BYTES = 1 << 16
@@ -40,6 +43,8 @@ class Submission:
     metadata: Mapping[str, str]
     webhook: str | None
     upload: UploadFile | None
+    redact: str = ""
+    redact_mode: str = ""
 
 
 async def read_json(request: Request) -> dict[str, Any]:
@@ -106,7 +111,21 @@ def check_submission(fields: Mapping[str, Any], runtime: Runtime, sources: Sourc
         metadata=_metadata(fields.get("metadata")),
         webhook=_text(fields, "webhook") or None,
         upload=upload,
+        redact=_text(fields, "redact"),
+        redact_mode=_text(fields, "redact_mode"),
     )
+
+
+def redacted_for(connection: HTTPConnection, submission: Submission) -> Submission:
+    """The submission with what its transcript hides, by its own wish and its tenant's rule."""
+    if submission.redact_mode == "both":
+        raise refused("redact_mode", "must be mask or remove: one transcript is stored")
+    asked = [submission.redact] if submission.redact else []
+    choice = choose_redaction(connection, asked, submission.redact_mode, route="jobs")
+    if not choice.policy:
+        return submission
+    options = {**submission.request.options, **policy_options(choice.policy)}
+    return replace(submission, request=replace(submission.request, options=options))
 
 
 def refused(name: str, why: str) -> ApiProblem:

@@ -10,6 +10,8 @@ from starlette.requests import HTTPConnection
 from serving.api.callers import caller_of
 from serving.problems import ApiProblem
 from serving.redaction.policy import Mode, RedactionPolicy, UnknownKind, parse_policy
+from serving.redaction.transcripts import redact_transcript
+from serving.schema import Transcript
 from serving.tenants.desk import TenantDesk
 
 FIELD, MODE_FIELD = "redact", "redact_mode"
@@ -56,6 +58,15 @@ def choose_redaction(
         raise ApiProblem(403, message, param=FIELD, code="insufficient_scope")
     kinds = wanted.kinds | rule.kinds
     return RedactionChoice(policy=RedactionPolicy(kinds=kinds, mode=shape), both=both)
+
+
+def shown_to(connection: HTTPConnection, transcript: Transcript) -> Transcript:
+    """A stored transcript as its reader may see it: the tenant's rule holds for what is old too."""
+    caller = caller_of(connection)
+    if not caller.redact or "unredacted" in caller.scopes:
+        return transcript
+    shape: Mode = "remove" if caller.redact_mode == "remove" else "mask"
+    return redact_transcript(transcript, parse_policy([caller.redact], mode=shape))
 
 
 def refused(name: str, why: str) -> ApiProblem:

@@ -8,7 +8,7 @@ can within its drain and gives the rest back, not counted as an attempt.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from data.audio_errors import AudioError
@@ -22,10 +22,14 @@ from serving.jobs.database import StoreUnavailable
 from serving.jobs.records import Job, Outcome
 from serving.jobs.store import JobStore
 from serving.problems import ApiProblem, from_audio_error
+from serving.redaction.policy import policy_of_options
+from serving.redaction.transcripts import redact_transcript
 from serving.runtime import Runtime
 
 Fetch = Callable[[Job], Awaitable[Callable[[], bytes]]]
 """Brings a job's audio near and gives what reads it; `ApiProblem` says why it cannot."""
+Booked = Callable[[str], AbstractContextManager[None]]
+"""Books the audio that is heard inside on a tenant."""
 _POLL_S = 1.0
 _BEHIND_S = 3600.0  # rows of a job are due this late: whoever waits for an answer goes first
 _RETRY_S = (5.0, 30.0, 120.0)  # after the first, second, third attempt that failed on our side
@@ -55,6 +59,7 @@ class JobWorker:
         self._fetch = fetch
         self._runners = runners
         self._tasks: list[asyncio.Task[None]] = []
+        self.booked: Booked = lambda tenant: nullcontext()
 
     def start(self) -> None:
         """Begin to take jobs."""
@@ -149,18 +154,21 @@ class JobWorker:
         began = time.perf_counter()
         read = await self._fetch(job)
         try:
-            transcript = await self._runtime.transcribe(
-                read,
-                name="audio",
-                speaker=job.speaker,
-                network_s=time.perf_counter() - began,
-                tenant=job.tenant,
-                priority=Priority.BATCH,
-                deadline_s=_BEHIND_S,
-                on_progress=tell,
-            )
+            with self.booked(job.tenant):
+                transcript = await self._runtime.transcribe(
+                    read,
+                    name="audio",
+                    speaker=job.speaker,
+                    network_s=time.perf_counter() - began,
+                    tenant=job.tenant,
+                    priority=Priority.BATCH,
+                    deadline_s=_BEHIND_S,
+                    on_progress=tell,
+                )
         except AudioError as error:
             return Outcome(error=from_audio_error(error).body()["error"])
+        if policy := policy_of_options(job.request.options):  # what is hidden is never stored
+            transcript = await self._runtime.work(redact_transcript, transcript, policy)
         return Outcome(result=transcript.model_dump_json())
 
     async def _again(self, job: Job) -> bool:

@@ -1,8 +1,8 @@
 """What a caller wants hidden, in our names and in those of Deepgram's ``redact``."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from governance.errors import ConfigError
 
@@ -60,6 +60,17 @@ class RedactionPolicy:
     def letters_matter(self) -> bool:
         """Whether a run of letters may turn out to be one of the kinds."""
         return bool(self.kinds & (LETTER_KINDS | {"iban", "account"}))
+
+
+def policy_options(policy: RedactionPolicy) -> dict[str, object]:
+    """A policy as options of work that is done later."""
+    return {"redact": sorted(policy.kinds), "redact_mode": policy.mode} if policy else {}
+
+
+def policy_of_options(options: Mapping[str, Any]) -> RedactionPolicy:
+    """The reverse of ``policy_options``."""
+    kinds = frozenset(options.get("redact", ()))
+    return RedactionPolicy(kinds=kinds, mode=options.get("redact_mode", "mask"))
 
 
 def parse_policy(values: Iterable[str], *, mode: Mode = "mask") -> RedactionPolicy:

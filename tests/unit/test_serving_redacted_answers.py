@@ -4,6 +4,7 @@ log, metric or record holds what was said."""
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from serving.redaction.streams import StreamRedactor
 from serving.redaction.transcripts import redact_transcript
 from serving.runtime import Runtime
 from serving.schema import Transcript
-from serving.settings import ProtectionSettings
+from serving.settings import JobSettings, ProtectionSettings
 from serving.streaming.events import Event, StreamEvent, UtteranceEnd
 from serving.streaming.redacted import RedactedSession
 from serving.tenants.access import access_ledger
@@ -61,7 +62,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     store.set_tenant("careful", TenantPolicy(redact="pci"))
     bundle_dir = make_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
     protection = ProtectionSettings(keys_path=folder / "keys.sqlite")
-    with running(bundle_dir, protection=protection) as (client, runtime):
+    jobs = JobSettings(folder=tmp_path_factory.mktemp("jobs"))
+    with running(bundle_dir, protection=protection, jobs=jobs) as (client, runtime):
         yield Service(client=client, runtime=runtime, store=store, folder=folder)
 
 
@@ -158,6 +160,39 @@ def test_who_may_see_more_sees_it_and_that_is_on_record(service: Service, says: 
         if len(kinds) == 5:
             break
     assert kinds == ["access", "access", "unredacted", "access", "unredacted"]
+
+
+def done(service: Service, headers: dict[str, str], **fields: str) -> Any:
+    """Submit a job and wait for its transcript."""
+    files, data = {"file": ("a.wav", wav(babble(1.0)))}, {"model": "tiny", **fields}
+    accepted = service.client.post("/v1/jobs", data=data, files=files, headers=headers)
+    assert accepted.status_code == 202, accepted.text
+    address = f"/v1/jobs/{accepted.json()['id']}/result"
+    end = time.monotonic() + 60
+    while (result := service.client.get(address, headers=headers)).status_code == 409:
+        assert time.monotonic() < end
+    return result
+
+
+def test_a_job_stores_what_its_tenant_may_see(service: Service, says: Any) -> None:
+    says(SAID)
+    bound = service.key("jobs", tenant="careful")
+    result = done(service, bound)
+    assert result.json()["text"] == "my card is [CARD] thanks"
+    assert result.json()["redactions"][0]["kind"] == "card"
+    assert done(service, service.key("jobs"), redact="pci", redact_mode="remove").json()[
+        "text"
+    ] == ("my card is thanks")
+    trusted = service.key("jobs", "unredacted", tenant="careful")
+    clear = done(service, trusted, redact="false")
+    assert clear.json()["text"] == " ".join(SAID.words)
+    again = service.client.get(clear.request.url.path, headers=bound)  # another key of the tenant
+    assert again.json()["text"] == "my card is [CARD] thanks"
+    files, data = {"file": ("a.wav", wav(babble(1.0)))}, {"model": "tiny", "redact": "false"}
+    refused = service.client.post("/v1/jobs", data=data, files=files, headers=bound)
+    assert refused.status_code == 403
+    usage = service.client.get("/v1/usage", headers=bound).json()["data"]
+    assert sum(row["audio_seconds"] for row in usage if row["route"] == "jobs") == 2.0
 
 
 def test_a_recordings_events_carry_stable_redacted_words(service: Service) -> None:
