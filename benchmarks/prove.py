@@ -27,12 +27,13 @@ class Proof:
     name: str
     what: str
     short: bool  # whether ``--short`` runs it too
+    full: tuple[str, ...] = ()  # what it is told without ``--short``
 
 
 PROOFS = (
     Proof(name="features", what="front-end speed beside its peers", short=True),
     Proof(name="decode", what="decoding cost beside its peer", short=True),
-    Proof(name="cold", what="start-up times, bento sizes, the demo", short=True),
+    Proof(name="cold", what="start-up times, bento sizes, the demo", short=True, full=("--demo",)),
     Proof(name="change", what="what a change costs", short=False),
     Proof(name="soak", what="kill storms and abrupt disconnects", short=False),
     Proof(name="jobs_kill", what="jobs under SIGKILL at every commit point", short=False),
@@ -79,7 +80,7 @@ def run(proof: Proof, *, short: bool, out: Path) -> Outcome:
     command = [sys.executable, "-m", f"benchmarks.{proof.name}", "--out", str(out.resolve())]
     began_s = time.monotonic()
     process = subprocess.Popen(
-        [*command, *(["--short"] if short else [])],
+        [*command, *(["--short"] if short else proof.full)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
