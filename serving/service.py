@@ -160,7 +160,10 @@ def _names(variable: str) -> tuple[str, ...]:
 
 
 if (_host := told_host(sys.argv, os.environ)) is not None:  # in the supervisor, before any worker
-    require_protected(_host, os.environ)
+    try:
+        require_protected(_host, os.environ)
+    except ConfigError as error:
+        raise SystemExit(f"auricle: {error}") from None
 
 
 # BentoML's own limits stay wide and its request metrics and access log off: admission is ours, and

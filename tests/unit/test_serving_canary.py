@@ -163,6 +163,27 @@ def test_the_openai_client_over_tls_with_a_key(secured: Secured) -> None:
         plain.get(f"http://127.0.0.1:{secured.port}/v1/models").raise_for_status()
 
 
+def test_without_keys_no_other_machine_is_served(tmp_path: Path) -> None:
+    unkeyed = {name: value for name, value in os.environ.items() if not name.startswith("AURICLE_")}
+    environment = serve_environment(unkeyed, bundle_dir=tmp_path, bentoml_home=tmp_path / "home")
+    for told in ({}, {"BENTOML_HOST": "0.0.0.0"}):
+        command = serve_command(host="0.0.0.0")
+        if told:  # as in a container, where no argument says it
+            at = command.index("--host")
+            del command[at : at + 2]
+        ended = subprocess.run(
+            command,
+            env=environment | told,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert ended.returncode == 1
+        assert "no key store" in ended.stderr and "AURICLE_OPEN=1" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
 def test_nothing_that_was_sent_is_left_behind(secured: Secured) -> None:
     key = {"Authorization": f"Bearer {secured.key}"}
     sound = wav(babble(1.0))
