@@ -128,7 +128,7 @@ class Database:
                 _commit_together(connection, writes, self._driver.errors)
             for call in calls:
                 if not call.name:
-                    call.answer.set_result(call.call(connection))
+                    _answer(call, connection, self._driver.errors)
         except self._driver.errors as error:
             self._let_go()  # the next call opens anew
             failed = StoreUnavailable(f"the job store does not answer ({type(error).__name__})")
@@ -141,6 +141,15 @@ class Database:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _answer(read: _Call, connection: Connection, errors: tuple[type[Exception], ...]) -> None:
+    try:
+        read.answer.set_result(read.call(connection))
+    except errors:
+        raise
+    except Exception as error:  # a refusal: this caller's alone
+        read.answer.set_exception(error)
 
 
 def _commit_together(

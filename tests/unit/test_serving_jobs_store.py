@@ -352,6 +352,14 @@ def test_writes_that_meet_share_a_commit_and_one_refusal_spoils_nobody(
     assert {job.id for job in store.page("north", limit=9)} == {"job_a", "job_c"}
 
 
+def test_a_read_that_is_refused_spoils_nobody_else(store: JobStore) -> None:
+    store.accept(draft("job_1"), key("k", "one"))
+    with pytest.raises(KeyReused):
+        store.stored_reply(key("k", "two"))
+    replay = store.stored_reply(key("k", "one"))
+    assert replay is not None and replay.job_id == "job_1"
+
+
 def test_a_webhook_of_another_tenant_is_no_webhook(store: JobStore) -> None:
     with pytest.raises(UnknownEndpoint):
         store.accept(draft("job_1", webhook="we_elsewhere"))
