@@ -27,4 +27,4 @@ if [ -t 2 ] && [ -z "${CI:-}" ]; then quiet=; fi
 "$py" -m uv --version >/dev/null 2>&1 || "$py" -m pip install $quiet --disable-pip-version-check -c deploy/constraints.txt uv
 echo "setup: packages of extra '$extra' (dev and train: about 6 GB, one to five minutes)"
 "$py" -m uv pip install $quiet --python "$py" --compile-bytecode -c deploy/constraints.txt -e ".[$extra]"
-echo "setup: done"
+echo "setup: done; once per shell: . .venv/bin/activate (puts auricle and dvc on the path)"

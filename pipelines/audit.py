@@ -82,12 +82,8 @@ def alias_differences() -> list[Difference]:
 
 
 def champion_line() -> str:
-    """One line about the champion, for ``doctor``."""
-    from governance.errors import AuricleError
+    """One line about the champion, for ``doctor``; without one the error that any command gives."""
     from pipelines._champion import promotion
 
-    try:
-        body = promotion(paths.MODEL_NAME, "champion")
-    except AuricleError as error:
-        return str(error)
+    body = promotion(paths.MODEL_NAME, "champion")
     return f"{body['model']}@champion is version {body['version']} ({body['variant']}), {body['domain']}"

@@ -1,6 +1,7 @@
 """Operation ``demo``: the main job once round, then real requests to the service that it made."""
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -14,7 +15,8 @@ from data.shards import read_member
 from governance.errors import AuricleError
 from governance.records import read_record
 from pipelines import _paths as paths
-from pipelines.run import reproduce, summarise
+from pipelines.code import STAGES
+from pipelines.run import Outcome, reproduce, stale_stages, summarise
 from serving.client import Client
 
 _NEEDS = """\
@@ -28,17 +30,12 @@ auricle demo
 
 def main(args: argparse.Namespace) -> int:
     """Entry of ``auricle demo``."""
-    fresh = not paths.report("package").exists()
-    sys.stdout.write(_NEEDS.format(minutes="5 to 12 minutes" if fresh else "under a minute"))
+    sys.stdout.write(_NEEDS.format(minutes=_expected()))
+    sys.stdout.flush()
     begin_s = time.monotonic()
     outcome = reproduce()
     summarise(outcome)
-    if outcome.failed:
-        raise AuricleError(
-            "the stage failed; its message stands above",
-            item=outcome.failed,
-            mend="`auricle doctor`",
-        )
+    _require_done(outcome)
     from pipelines._champion import packaged_here
     from pipelines.promote import promote_newest
 
@@ -53,6 +50,30 @@ def main(args: argparse.Namespace) -> int:
     _print_where(event)
     sys.stdout.write(f"done in {(time.monotonic() - begin_s) / 60:.1f} minutes\n")
     return 0
+
+
+def _expected() -> str:
+    """What is to be done, and how long it took here the last time."""
+    if not paths.report("package").exists():
+        return "5 to 12 minutes"
+    _require_done(reproduce(["code"], quiet=True))  # only then is a changed statement seen
+    stale = stale_stages()
+    if not stale:
+        return "under a minute"
+    due = [paths.report(stage) for stage in STAGES[STAGES.index(stale[0]) :]]
+    if not all(path.exists() for path in due):
+        return f"up to 12 minutes (changed: {', '.join(stale)})"
+    minutes = 1 + math.ceil(sum(read_record(path).wall_s for path in due) / 60)
+    return f"up to about {minutes} minutes (changed: {', '.join(stale)})"
+
+
+def _require_done(outcome: Outcome) -> None:
+    if outcome.failed:
+        raise AuricleError(
+            "the stage failed; its message stands above",
+            item=outcome.failed,
+            mend="`auricle doctor`",
+        )
 
 
 def _serve_and_ask(event: dict[str, Any], wanted: int) -> list[dict[str, str]]:
@@ -136,6 +157,9 @@ def _print_where(event: dict[str, Any]) -> None:
     write(f"  evaluation report  {paths.EVALUATION_HTML.resolve().as_uri()}\n")
     write(f"  model card         {(paths.REPORTS / 'model_card.html').resolve().as_uri()}\n")
     write("  MLflow UI          http://127.0.0.1:5000  (after `make up`)\n\n")
+    if sys.prefix != sys.base_prefix:
+        activate = os.path.relpath(os.path.join(sys.prefix, "bin", "activate"))  # noqa: PTH118
+        write(f"once per shell, then `auricle` and `dvc` are on the path:\n  . {activate}\n")
     sample = Path("data/reports/sample.flac")
     sample.write_bytes(held_out(1)[0][1])
     write("your own file, after `make up`:\n")

@@ -55,7 +55,8 @@ def _print(findings: list[Finding]) -> None:
     marks = {"ok": "[green]ok   [/]", "note": "[yellow]note [/]", "wrong": "[red]wrong[/]"}
     for finding in findings:
         mend = f"\n              [dim]mend:[/] {escape(finding.mend)}" if finding.mend else ""
-        console.print(f"{marks[finding.level]} {finding.subject:7} {escape(finding.detail)}{mend}")
+        line = f"{marks[finding.level]} {finding.subject:7} {escape(finding.detail)}{mend}"
+        console.print(line, soft_wrap=True)  # a pipe gets whole lines; a terminal wraps by itself
 
 
 def _python() -> Iterator[Finding]:
@@ -154,6 +155,7 @@ def _workspace() -> Iterator[Finding]:
             level="note", subject="model", detail="nothing promoted yet", mend="make demo"
         )
         return
+    from governance.errors import AuricleError
     from pipelines.audit import champion_line, check_ledger
 
     report = check_ledger()
@@ -163,7 +165,11 @@ def _workspace() -> Iterator[Finding]:
         detail=f"{report.events} events" if report.ok else report.reason,
         mend="" if report.ok else "auricle audit verify",
     )
-    yield Finding(level="ok", subject="model", detail=champion_line())
+    try:
+        yield Finding(level="ok", subject="model", detail=champion_line())
+    except AuricleError as error:
+        detail = f"{error.item}: {error.message}"
+        yield Finding(level="note", subject="model", detail=detail, mend=error.mend or "")
 
 
 def _calibration() -> Iterator[Finding]:

@@ -65,7 +65,7 @@ def reproduce(stages: list[str] | None = None, *, quiet: bool = False) -> Outcom
                 mend="call it in a clone of Auricle",
             )
     require_sound_params()
-    command = [sys.executable, "-m", "dvc", "repro", *(stages or [])]
+    command = _dvc("repro", *(stages or []))
     process = subprocess.Popen(
         command,
         env=child_environment(),
@@ -91,6 +91,31 @@ def reproduce(stages: list[str] | None = None, *, quiet: bool = False) -> Outcom
             sys.stderr.write("\n".join(follower.tail) + "\n")
     follower.close(outcome)
     return outcome
+
+
+def stale_stages() -> list[str]:
+    """Stages that ``dvc repro`` would run again for what lies there now, in their order.
+
+    What only follows from them is not among them: whether it does is known when they have run. The
+    stage ``code``, which always runs, is left out; before it ran a changed statement is not seen.
+    """
+    answer = subprocess.run(
+        _dvc("status", "--json"),
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if answer.returncode != 0:
+        raise AuricleError(
+            f"dvc status failed: {answer.stderr.strip()}", item="dvc.yaml", mend="`auricle doctor`"
+        )
+    changed = json.loads(answer.stdout)
+    return [stage for stage in STAGES if stage in changed and stage != "code"]
+
+
+def _dvc(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dvc", *arguments]
 
 
 def child_environment() -> dict[str, str]:
