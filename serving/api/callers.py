@@ -55,7 +55,11 @@ def require_language(language: str, runtime: Runtime) -> None:
 
 
 def speaker_of(connection: HTTPConnection) -> str | None:
-    """The speaker's pseudonym from header or query; it is looked up and never stored or logged."""
+    """The speaker's pseudonym from header or query; it is looked up and never stored or logged.
+
+    A process knows the priors of one tenant: whoever belongs to another starts cold, and does not
+    even learn whether such a speaker is known.
+    """
     given = connection.headers.get(SPEAKER_HEADER) or connection.query_params.get(SPEAKER_QUERY)
     if not given:
         return None
@@ -66,4 +70,5 @@ def speaker_of(connection: HTTPConnection) -> str | None:
             param="speaker",
             code="invalid_value",
         )
-    return given
+    runtime: Runtime = connection.app.state.runtime
+    return given if caller_of(connection).tenant == runtime.settings.tenant else None

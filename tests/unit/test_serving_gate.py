@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
+from features.priors import Prior, PriorKey, write_view
+from features.spec import FeatureSpec
 from serving.api.gate import Gate, GateRules, is_local, presented_by, route_of, scope_needed
 from serving.settings import ProtectionSettings
 from serving.tenants.access import access_ledger
@@ -355,6 +358,30 @@ def test_without_keys_only_this_machine_and_its_own_pages(bundle_dir: Path) -> N
     with running(bundle_dir, protection=ProtectionSettings(open_to_network=True)) as (client, _):
         far = TestClient(client.app, client=("192.0.2.7", 4000))
         assert far.get("/v1/models").status_code == 200
+
+
+def test_nobody_starts_warm_from_another_tenants_speaker(bundle_dir: Path, tmp_path: Path) -> None:
+    view = tmp_path / "priors.sqlite"
+    prior = Prior(mean_F=np.full(80, 12.0, np.float32), frames=4000)
+    fingerprint = FeatureSpec().fingerprint()
+    key = PriorKey(tenant="default", speaker="p-1", channel="wide", fingerprint=fingerprint)
+    write_view(view, [(key, prior.to_bytes())])
+    store = KeyStore(tmp_path / "keys.sqlite", create=True)
+    protection = ProtectionSettings(keys_path=tmp_path / "keys.sqlite")
+    states = {}
+    with running(
+        bundle_dir, priors_path=view, prior_deadline_ms=5_000.0, protection=protection
+    ) as (client, _):
+        for tenant in ("default", "acme"):
+            headers = bearer(store.create(tenant, ["transcribe"]).text) | {
+                "X-Auricle-Speaker": "p-1"
+            }
+            answer = client.post(
+                ROUTE, data={"model": "tiny", "response_format": "verbose_json"},
+                files={"file": ("a.wav", wav(babble(1.0)))}, headers=headers,
+            )  # fmt: skip
+            states[tenant] = answer.json()["auricle"]["normalisation"]["state"]
+    assert states == {"default": "warm", "acme": "cold"}
 
 
 @pytest.mark.parametrize(
