@@ -72,6 +72,7 @@ class ServiceMetrics:
             "auricle_queue_depth", "Rows waiting", registry=registry, multiprocess_mode="liveall"
         )
         self.admission_waiting = self._gauge("admission_waiting", "Files waiting for their turn")
+        self.degradation = self._gauge("degradation_level", "Rungs of the ladder in force")
         self.admission_limit = self._gauge("admission_limit_seconds", "Work let in at once")
         self.normalisation = Counter(
             "auricle_normalisation", "Warm and cold starts", ["state"], registry=registry

@@ -23,6 +23,7 @@ class Prepared:
     pieces: Iterator[Piece]
     options: FileOptions = NOTHING_SPECIAL
     hotwords: HotwordGraph | None = None
+    degradation: tuple[str, ...] = ()  # what is given up for this answer
     heard: list[HeardWord] = field(default_factory=list)
     seconds: StageSeconds = field(default_factory=StageSeconds)  # summed over pieces
     calls_s: float = 0.0  # whole model calls that the pieces were part of

@@ -83,6 +83,12 @@ def draining() -> ApiProblem:
     )
 
 
+def engine_down(wait_s: float) -> ApiProblem:
+    """503 with Retry-After: the model fails on everything and is left alone for a while."""
+    wait = max(1, math.ceil(wait_s))
+    return ApiProblem(503, "The model is unavailable.", code="engine_down", retry_after_s=wait)
+
+
 def deadline_passed(limit_s: float) -> ApiProblem:
     """503: the request waited longer than it may."""
     return ApiProblem(

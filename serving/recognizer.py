@@ -7,7 +7,7 @@ them; `recognize` runs the same steps in a row.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -46,6 +46,7 @@ _SHORTEST_S = 0.1
 # Nats for each letter of an expected phrase. Given the words that it missed, barista's dev split lost
 # 4 of 21 errors; given five words that were not said, it gained none (0.8: 7 lost, 2 gained).
 HOTWORD_BOOST = 0.5
+NO_LANGUAGE_MODEL, GREEDY_DECODING = "no_language_model", "greedy_decoding"
 _SILENCE_PEAK = 1e-3  # -60 dBFS: nothing was recorded
 
 
@@ -57,6 +58,7 @@ class AudioRequest:
     name: str = "audio"  # what messages call it
     speaker: str | None = None  # pseudonym, for a warm start
     options: FileOptions = NOTHING_SPECIAL
+    degradation: tuple[str, ...] = ()  # rungs of `AuricleRecognizer.rungs` that are in force
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +145,7 @@ class AuricleRecognizer:
             pieces=iter(()) if silent else self._pieces(samples_T, start),
             options=request.options,
             hotwords=hotwords,
+            degradation=request.degradation,
         )
         prepared.book(features=time.perf_counter() - began)
         return prepared
@@ -166,7 +169,7 @@ class AuricleRecognizer:
     def decode(self, prepared: Prepared, piece: Piece, logp_TV: Floats) -> list[HeardWord]:
         """Turn one piece's log-probabilities into words, which nothing changes later."""
         began = time.perf_counter()
-        decoder = self._new_decoder(prepared.hotwords)
+        decoder = self._new_decoder(prepared.hotwords, prepared.degradation)
         decoder.accept(logp_TV)
         heard = heard_words(
             decoder.finish(),
@@ -197,6 +200,7 @@ class AuricleRecognizer:
             timings_ms=timings_of(prepared.seconds, network_s=network_s, total_s=total_s),
             warnings=(*prepared.warnings, *(() if words else ("no_speech",))),
             normalisation=prepared.normalisation,
+            degradation=",".join(prepared.degradation) or None,
         )
 
     def recognize(self, batch: Sequence[AudioRequest]) -> list[Recognition]:
@@ -204,7 +208,10 @@ class AuricleRecognizer:
         return [self._recognition(request) for request in batch]
 
     def open_live(
-        self, request: StreamRequest, begins: Sequence[SegmentStart] | None = None
+        self,
+        request: StreamRequest,
+        begins: Sequence[SegmentStart] | None = None,
+        degradation: tuple[str, ...] = (),
     ) -> LiveStream:
         """A stream whose chunks the caller runs; its prior is fixed here.
 
@@ -213,8 +220,9 @@ class AuricleRecognizer:
         parts = StreamParts(
             engine=self.engine,
             start=self._warm_start.begin(request.speaker, native_rate_hz=request.rate_hz),
-            new_decoder=self._new_decoder,
+            new_decoder=lambda: self._new_decoder(degradation=degradation),
             table=self.table,
+            degradation=degradation,
         )
         return LiveStream(request, parts, begins)
 
@@ -236,6 +244,7 @@ class AuricleRecognizer:
             audio_digest=live.audio_digest,
             warnings=() if words else ("no_speech",),
             normalisation=normalisation(start),
+            degradation=",".join(live.parts.degradation) or None,
         )
 
     def hotword_graph(self, phrases: Sequence[str]) -> tuple[HotwordGraph | None, int]:
@@ -243,10 +252,21 @@ class AuricleRecognizer:
         closed = self._lexicon if self.config.decoder.needs_lexicon else None
         return hotword_graph(phrases, self.table, closed, boost=HOTWORD_BOOST)
 
-    def _new_decoder(self, hotwords: HotwordGraph | None = None) -> StreamingDecoder:
-        return make_decoder(
-            self.config.decoder, self.table, self._language_model, self._lexicon, hotwords
-        )
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """What can be given up for speed, the mildest first."""
+        decoder = self.config.decoder
+        if decoder.kind == "greedy":
+            return ()
+        return (NO_LANGUAGE_MODEL if decoder.needs_language_model else GREEDY_DECODING,)
+
+    def _new_decoder(
+        self, hotwords: HotwordGraph | None = None, degradation: tuple[str, ...] = ()
+    ) -> StreamingDecoder:
+        config = self.config.decoder
+        if degradation:
+            config = replace(config, kind="greedy", alpha=0.0, beta=0.0, lexicon=False)
+        return make_decoder(config, self.table, self._language_model, self._lexicon, hotwords)
 
     def _recognition(self, request: AudioRequest) -> Recognition:
         began = time.perf_counter()

@@ -21,7 +21,7 @@ from serving.front.cutter import Piece
 from serving.metrics import ServiceMetrics
 from serving.observe import spans
 from serving.prepared import Prepared
-from serving.problems import draining, overloaded
+from serving.problems import draining, engine_down, overloaded
 from serving.recognizer import AudioRequest, AuricleRecognizer
 from serving.schema import Transcript
 from serving.settings import ServeSettings
@@ -57,9 +57,8 @@ class Runtime:
             max_open=settings.max_waiting_requests,
             max_wait_s=settings.max_wait_s,
             workers=settings.workers,
-            price=Price(
-                per_request_s=calibration.per_call_s, per_audio_s=calibration.per_audio_s
-            ),
+            price=Price(per_request_s=calibration.per_call_s, per_audio_s=calibration.per_audio_s),
+            rungs=recognizer.rungs if settings.degrade else (),
         )
         self._limits = calibration.limits()
         self._sessions: set[StreamSession] = set()
@@ -137,11 +136,17 @@ class Runtime:
         with self._admitted(tenant, priority) as visit:
             await visit.turn()
             started = time.perf_counter()
-            recognizer = self.recognizer
+            recognizer, degradation = self.recognizer, self._given_up()
 
             def prepare() -> Prepared:
                 return recognizer.prepare(
-                    AudioRequest(content=read(), name=name, speaker=speaker, options=options)
+                    AudioRequest(
+                        content=read(),
+                        name=name,
+                        speaker=speaker,
+                        options=options,
+                        degradation=degradation,
+                    )
                 )
 
             prepared = await self.work(prepare)
@@ -185,9 +190,11 @@ class Runtime:
         if len(self._sessions) >= self.settings.max_streams and not self.keeper.forget_absent(1):
             raise overloaded("All live streams are taken.")
         with _told():
-            self.entrance.live.require_room(len(self._sessions))
+            self.entrance.require_stream(len(self._sessions))
         try:
-            live = await self.work(self.recognizer.open_live, request, begins)
+            live = await self.work(
+                self.recognizer.open_live, request, begins, self.entrance.ladder.degradation
+            )
         except SlabFull:
             raise overloaded("All live streams are taken.") from None
         session = StreamSession(
@@ -236,8 +243,16 @@ class Runtime:
         """
         if not self.ready:
             raise draining()
+        if not self.batcher.breaker.may_work:
+            raise engine_down(self.batcher.breaker.wait_s)
+        self._given_up()
         with _told(), self.entrance.turnstile.door(tenant, content_length=content_length):
             yield
+
+    def _given_up(self) -> tuple[str, ...]:
+        """What the ladder gives up now."""
+        self.metrics.degradation.set(self.entrance.look())
+        return self.entrance.ladder.degradation
 
     @contextmanager
     def _admitted(self, tenant: str, priority: Priority) -> Iterator[Visit]:
@@ -249,6 +264,7 @@ class Runtime:
             finally:
                 self.metrics.admission_waiting.set(self.entrance.policy.waiting)
                 self.metrics.admission_limit.set(self.entrance.policy.limit.seconds)
+                self.metrics.degradation.set(self.entrance.look())
 
 
 @contextmanager

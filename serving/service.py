@@ -11,6 +11,7 @@ AURICLE_MODEL_ALIASES      comma-separated names that requests may use for the m
 AURICLE_THREADS            threads of one model call (default 1)
 AURICLE_PROVIDER           cpu (default) or cuda
 AURICLE_CHUNK_MS           model chunk of live streams (default: 640, or the bundle's nearest)
+AURICLE_DEGRADE            0: never decode without the language model under pressure
 AURICLE_CACHE              folder that keeps what a start measured of this machine
 AURICLE_MAX_STREAMS        live streams at once
 AURICLE_MAX_UPLOAD_BYTES   largest upload
@@ -97,6 +98,7 @@ def settings_from_environment() -> ServeSettings:
         bundle_dir=Path(os.environ.get("AURICLE_BUNDLE") or BENTO_BUNDLE),
         priors_path=Path(priors) if priors else None,
         cache_dir=Path(cache) if cache else None,
+        degrade=os.environ.get("AURICLE_DEGRADE", "1") != "0",
         model_version=os.environ.get("AURICLE_MODEL_VERSION", ""),
         jobs=_jobs_from_environment(),
         protection=_protection_from_environment(),

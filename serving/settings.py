@@ -63,6 +63,7 @@ class ServeSettings:
     max_waiting_requests: int = 64  # uploads in work or waiting; more are refused with 429
     max_wait_s: float = 5.0  # expected wait beyond which uploads are refused before they are read
     request_deadline_s: float = 600.0  # a row that waited longer for the model is dropped
+    degrade: bool = True  # under lasting pressure give up the language model before refusing
     max_streams: int = 32  # live streams; more are refused before the upgrade
     stream_idle_s: float = 12.0  # without any message, then the stream ends
     stream_session_s: float = 4 * 3600.0  # longest live stream

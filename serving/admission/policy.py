@@ -80,6 +80,7 @@ class AdmissionPolicy:
         self.rules = rules
         self.limit = AdaptiveLimit(rules.limit)
         self.drain = drain or DrainRate()
+        self.only_at_once = False  # let nobody in who would have to wait
         self._clock = clock
         self._queues: dict[Priority, FairQueue[Entry]] = {
             priority: FairQueue() for priority in (Priority.INTERACTIVE, Priority.BATCH)
@@ -112,8 +113,9 @@ class AdmissionPolicy:
         entry = Entry(tenant=tenant, priority=priority, cost_s=cost_s, since_s=self._clock())
         if priority is not Priority.BATCH:
             wait_s = self.expected_wait_s(entry)
-            if wait_s > self.rules.max_wait_s:
-                raise NoRoom(wait_s - self.rules.max_wait_s)
+            bound_s = 0.0 if self.only_at_once else self.rules.max_wait_s
+            if wait_s > bound_s:
+                raise NoRoom(wait_s - bound_s)
             if self._full(entry):
                 raise NoRoom(self._footprint_s(entry) / self.drain.per_s)
         self._arriving[entry] = None

@@ -3,7 +3,8 @@
 Nothing waits for company: an idle model takes a row at once, and rows that arrive while it runs
 form the next batch. Live chunks go before files. Files are taken from the length bucket that holds
 the row that is due first, and there in the order in which they are due; equals keep the order of
-arrival. A late or abandoned row is dropped, never a thread.
+arrival. A late or abandoned row is dropped, never a thread. When a call fails its rows are run one
+by one, so that one bad row fails alone; a model that fails on everything is left alone for a while.
 """
 
 import asyncio
@@ -19,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving import logs
+from serving.engine.breaker import Breaker
 from serving.metrics import ServiceMetrics
 from serving.observe import spans
-from serving.problems import ApiProblem, deadline_passed, overloaded
+from serving.problems import ApiProblem, deadline_passed, engine_down, overloaded
 
 Floats = NDArray[np.float32]
 Work = TypeVar("Work")
@@ -95,6 +97,7 @@ class Batcher:
         buckets = len(self._limits.bucket_frames) + 1
         self._files: list[deque[_Waiting[Floats]]] = [deque() for _ in range(buckets)]
         self._chunks: deque[_Waiting[Chunk]] = deque()
+        self.breaker = Breaker(clock=clock)
         self._wake = asyncio.Event()
         self._stopping = False
         self._owner: asyncio.Task[None] | None = None
@@ -147,6 +150,8 @@ class Batcher:
     def _waiting(self, work: Work, deadline_s: float) -> _Waiting[Work]:
         if self._stopping:
             raise _stopped()
+        if not self.breaker.allows():
+            raise engine_down(self.breaker.wait_s)
         now = self._clock()
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         return _Waiting(work=work, since=now, due=now + deadline_s, answer=answer)
@@ -218,10 +223,9 @@ class Batcher:
             outcomes = await loop.run_in_executor(self._thread, call, works)
         except Exception as error:
             logs.crash("model_failed", error)
-            for row in rows:
-                if not row.answer.done():
-                    row.answer.set_exception(ApiProblem(500, "The model failed.", code="model"))
+            await self._after_failure(rows, call, mode)
             return
+        self.breaker.succeeded()
         call_s = self._clock() - began
         share_s = call_s / len(rows)
         for row, logp_TV in zip(rows, outcomes, strict=True):
@@ -230,6 +234,20 @@ class Batcher:
                 row.answer.set_result(
                     Answer(logp_TV=logp_TV, queue_s=queue_s, model_s=share_s, call_s=call_s)
                 )
+
+    async def _after_failure(
+        self,
+        rows: list[_Waiting[Work]],
+        call: Callable[[Sequence[Work]], list[Floats]],
+        mode: str,
+    ) -> None:
+        if len(rows) > 1:
+            for row in rows:
+                await self._run([row], call, mode)
+            return
+        self.breaker.failed()
+        if not rows[0].answer.done():
+            rows[0].answer.set_exception(ApiProblem(500, "The model failed.", code="model"))
 
 
 def _due(waiting: "_Waiting[Any]") -> float:

@@ -44,3 +44,4 @@ class StreamParts:
     start: StartState
     new_decoder: Callable[[], StreamingDecoder]
     table: TokenTable
+    degradation: tuple[str, ...] = ()  # what is given up for this stream
