@@ -1,9 +1,8 @@
 """Stage ``export``: checkpoint -> ONNX bundles: fp32, proven equal to PyTorch, and fp16, measured."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-from data.manifest import Utterance
 from data.text import NORMALISER_VERSION
 from features.archive import FeatureArchive
 from features.bundle_config import Training
@@ -61,7 +60,7 @@ def _body(run: StageRun) -> None:
         language_model=paths.TOKENS / "lm.arpa",
         lexicon=paths.TOKENS / "lexicon.txt",
         chunks_ms=params.chunk_ms,
-        language=language_of(load_split("train")),
+        language=language_of(row.language for row in load_split("train")),
     )
     checkpoint = paths.CHECKPOINT / "model.pt"
     chunks = ", ".join(map(str, params.chunk_ms))
@@ -93,9 +92,9 @@ def _body(run: StageRun) -> None:
     )
 
 
-def language_of(rows: Sequence[Utterance]) -> str:
-    """The tag of the language that the training recordings speak."""
-    found = {row.language for row in rows}
+def language_of(languages: Iterable[str]) -> str:
+    """The tag of what the training recordings speak, one tag each."""
+    found = set(languages)
     return found.pop() if len(found) == 1 else _SEVERAL_LANGUAGES
 
 
