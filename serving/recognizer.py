@@ -217,11 +217,13 @@ class AuricleRecognizer:
 
         ``begins``: where a stream goes on that another process began.
         """
+        hotwords, unusable = self.hotword_graph(request.hotwords)
         parts = StreamParts(
             engine=self.engine,
             start=self._warm_start.begin(request.speaker, native_rate_hz=request.rate_hz),
-            new_decoder=lambda: self._new_decoder(degradation=degradation),
+            new_decoder=lambda: self._new_decoder(hotwords, degradation),
             table=self.table,
+            unusable_hotwords=unusable + request.unusable_hotwords,
             degradation=degradation,
         )
         return LiveStream(request, parts, begins)
@@ -233,7 +235,7 @@ class AuricleRecognizer:
     def stream_transcript(self, live: LiveStream) -> Transcript:
         """Everything that a stream has made final, as one transcript."""
         words = tuple(live.words)
-        start = live.parts.start
+        start, unusable = live.parts.start, live.parts.unusable_hotwords
         return Transcript(
             text=assemble.joined(words),
             language=self.config.language,
@@ -242,7 +244,10 @@ class AuricleRecognizer:
             words=words,
             model=self.facts,
             audio_digest=live.audio_digest,
-            warnings=() if words else ("no_speech",),
+            warnings=(
+                *([f"unusable_hotwords:{unusable}"] if unusable else []),
+                *(() if words else ("no_speech",)),
+            ),
             normalisation=normalisation(start),
             degradation=",".join(live.parts.degradation) or None,
         )

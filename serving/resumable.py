@@ -57,7 +57,8 @@ class ResumableStream:
         self._sent = 0  # bytes, on the connection that is open now
         self._finalizes: list[int] = []  # the byte before which each one was asked for
         self._finalized = 0  # of these, given to the connection that is open now
-        self._answered = 0  # of these, as far as final results have come
+        self._heard = 0  # of these, whose final results have come
+        self._answered = 0  # of these, before the last place
         self._answered_before = 0  # when the session began
         self._session, self._seq = "", 0
         self._place, self._place_seq = "", 0  # of the last final result
@@ -213,11 +214,14 @@ class ResumableStream:
         threading.Thread(target=self._read, args=(socket,), daemon=True).start()
 
     def _begin_anew(self) -> None:
-        """A process that does not know the stream goes on from the last final result."""
-        self._seq, self._answered_before = self._place_seq, self._answered
+        """A process that does not know the stream goes on from the last place: what came since then
+        (provisional, or held back by a redaction) is told again.
+        """
+        self._seq = self._place_seq
+        self._heard = self._answered_before = self._answered
         self.result.metadata = None
         self.result.finals = [
-            final for final in self.result.finals if "provisional" not in final["auricle"]
+            final for final in self.result.finals if final["auricle"]["seq"] <= self._place_seq
         ]
 
     def _read(self, socket: Any) -> None:
@@ -242,11 +246,13 @@ class ResumableStream:
                 return
             if seq is not None:
                 self._seq, self._fruitless = seq, 0
+            if message.get("from_finalize"):
+                channel, channels = message["channel_index"]
+                self._heard += channel == channels - 1
             if (ack := facts.get("ack_byte")) is not None:
                 del self._kept[: max(0, ack - self._kept_from)]
                 self._kept_from = max(self._kept_from, ack)
                 self._place, self._place_seq = facts["resume"], self._seq
-                channel, channels = message["channel_index"]
-                self._answered += message["from_finalize"] and channel == channels - 1
+                self._answered = self._heard
             book(message, self.result, self._on_message)
             self._news.notify_all()

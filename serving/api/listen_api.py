@@ -202,6 +202,8 @@ class Conversation:
         metadata = self._shapes.metadata(transcript, sha256=live.audio_digest)
         if self._kept is not None:
             self._kept.number(metadata, None, provisional=provisional)
+            if not provisional:
+                self._runtime.keeper.settle(self._kept)
         self._outbox.put(metadata)
 
     def _tell(self, event: Event, *, provisional: bool = False) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from starlette.datastructures import QueryParams
 
+from serving.api.openai_phrases import Phrases, expected
 from serving.problems import ApiProblem
 from serving.redaction.policy import MODES
 from serving.streaming.request import OGG_OPUS, StreamRequest
@@ -47,6 +48,8 @@ PARAMETERS = (
     _honoured("vad_events", "true, false"),
     _honoured("redact", "kinds of content as in redaction.md; with commas, or repeated"),
     _honoured("redact_mode", "mask, remove (our own extension)"),
+    _honoured("keyterm", "phrases to expect, repeatable; at most 200, of at most 100 characters"),
+    _honoured("keywords", "as keyterm, without intensifiers"),
     _honoured("speaker", "a pseudonym, for a warm start (our own extension)"),
     _honoured("resumable", "true, false (our own extension)"),
     _neutral("punctuate", "false"),
@@ -64,12 +67,13 @@ PARAMETERS = (
     _neutral("mip_opt_out", "true", "false"),
 )
 REFUSED = (
-    "callback", "callback_method", "diarize_model", "diarize_version", "extra", "keyterm",
-    "keywords", "language_hint", "replace", "search", "tag", "tier", "vad_turnoff",
+    "callback", "callback_method", "diarize_model", "diarize_version", "extra",
+    "language_hint", "replace", "search", "tag", "tier", "vad_turnoff",
 )  # fmt: skip
 """Parameters of Deepgram's that are refused with every value, as is any name that is not here."""
 
-_REPEATED = ("redact",)
+_PHRASES = ("keyterm", "keywords")
+_REPEATED = ("redact", *_PHRASES)
 DEFAULT_ENDPOINTING_MS = 800
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 _RATES_HZ = (8_000, 192_000)
@@ -92,6 +96,7 @@ class ListenQuery:
     endpointing_ms: int | None  # None: utterances end only where the server must end them
     utterance_end_ms: int | None
     vad_events: bool
+    phrases: Phrases  # to expect
     resumable: bool  # whether the stream outlives its connection
     redact: tuple[str, ...] = ()  # kinds of content that are hidden
     redact_mode: str = ""
@@ -108,6 +113,8 @@ class ListenQuery:
             interim=self.interim_results,
             vad_events=self.vad_events,
             speaker=speaker,
+            hotwords=self.phrases.phrases,
+            unusable_hotwords=self.phrases.left_out,
         )
 
 
@@ -133,6 +140,7 @@ def parse_query(query: QueryParams) -> ListenQuery:
         resumable=_flag(query, "resumable"),
         redact=tuple(query.getlist("redact")),
         redact_mode=_redact_mode(query),
+        phrases=_phrases(query),
     )
 
 
@@ -149,6 +157,13 @@ def refused(name: str, why: str) -> ApiProblem:
     """400 that names the parameter."""
     shown = name[:80]
     return ApiProblem(400, f"`{shown}` {why}.", param=shown, code="invalid_query_parameter")
+
+
+def _phrases(query: QueryParams) -> Phrases:
+    """Deepgram's two names for the same thing; a weight of one's own is an empty promise here."""
+    if any(":" in word for word in query.getlist("keywords")):
+        raise refused("keywords", "with an intensifier is not supported by this service")
+    return expected("", [phrase for name in _PHRASES for phrase in query.getlist(name)])
 
 
 def _endpointing(query: QueryParams) -> int | None:

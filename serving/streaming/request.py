@@ -24,6 +24,8 @@ class StreamRequest:
     interim: bool = True  # whether partial events are wanted
     vad_events: bool = False  # whether the start of a voice is told
     speaker: str | None = None  # pseudonym, for a warm start
+    hotwords: tuple[str, ...] = ()  # phrases to expect, in the model's alphabet
+    unusable_hotwords: int = 0  # of the client's, left out before these
 
     @property
     def enterable(self) -> bool:
@@ -44,4 +46,5 @@ class StreamParts:
     start: StartState
     new_decoder: Callable[[], StreamingDecoder]
     table: TokenTable
+    unusable_hotwords: int = 0  # of the request, told in a warning
     degradation: tuple[str, ...] = ()  # what is given up for this stream

@@ -18,11 +18,13 @@ from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from features.decode import DecoderConfig
 from serving import logs
 from serving.api import listen_messages as wire
 from serving.api.listen_api import Conversation
 from serving.api.listen_outbox import Outbox
 from serving.api.listen_query import PARAMETERS, REFUSED
+from serving.file_options import FileOptions
 from serving.problems import deadline_passed
 from serving.recognizer import AudioRequest
 from serving.runtime import Runtime
@@ -222,6 +224,8 @@ def test_every_reason_that_a_stream_ends_for_is_published() -> None:
     ("query", "named"),
     [
         *((f"{name}=true", name) for name in REFUSED),
+        ("keywords=latte%3A2", "keywords"),
+        ("keyterm=" + "a" * 101, "keywords"),
         ("utterance_end_ms=999&interim_results=true", "utterance_end_ms"),
         ("utterance_end_ms=1000", "utterance_end_ms"),
         ("vad_events=1", "vad_events"),
@@ -488,3 +492,26 @@ def test_streams_that_vanish_leave_nothing_behind(tmp_path: Path) -> None:
             return [one for one in gc.get_objects() if isinstance(one, kinds_left)]
 
         wait_until(lambda: not left())
+
+
+def test_phrases_to_expect_are_expected_in_a_stream_as_in_a_file(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "tiny", decoder=DecoderConfig(kind="beam", beam=8, alpha=0.0))
+    sound = babble(2.6)
+    with running(folder) as (client, runtime):
+
+        def of_the_file(phrase: str) -> str:
+            options = FileOptions(hotwords=(phrase,) if phrase else ())
+            request = AudioRequest(content=wav(sound), options=options)
+            (answer,) = runtime.recognizer.recognize([request])
+            assert answer.transcript is not None
+            return answer.transcript.text
+
+        plain = of_the_file("")
+        likely = {word[:-1] for word in plain.split() if len(word) > 1} | set("abcdefgh")
+        phrase = next(phrase for phrase in sorted(likely) if of_the_file(phrase) != plain)
+        for name in ("keyterm", "keywords"):
+            messages = talk(
+                client, pcm16(sound).tobytes(), 6_400, f"&{name}={phrase}&keyterm=%E4%BD%A0"
+            )
+            assert " ".join(text for text in transcripts(messages) if text) == of_the_file(phrase)
+            assert messages[-1]["auricle"]["warnings"] == ["unusable_hotwords:1"]
