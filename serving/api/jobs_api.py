@@ -129,14 +129,16 @@ def _accept_blocking(
     except (KeyReused, QueueFull, UnknownEndpoint) as error:
         jobs.blobs.remove(blob)
         raise _as_problem(error) from None
-    except (StoreUnavailable, OSError) as error:
-        raise _as_problem(error) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreUnavailable("its disk is full") from error
+        raise
     if accepted.replayed:
         jobs.blobs.remove(blob)
     return accepted
 
 
-def _as_problem(error: Exception) -> Exception:
+def _as_problem(error: KeyReused | QueueFull | UnknownEndpoint) -> ApiProblem:
     if isinstance(error, KeyReused):
         return ApiProblem(
             422,
@@ -151,19 +153,12 @@ def _as_problem(error: Exception) -> Exception:
             code="too_many_jobs",
             retry_after_s=5,
         )
-    if isinstance(error, UnknownEndpoint):
-        return ApiProblem(
-            400,
-            "There is no such enabled webhook endpoint.",
-            param="webhook",
-            code="webhook_not_found",
-        )
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or isinstance(error, StoreUnavailable):
-        return ApiProblem(
-            503, "The job store cannot be written now.", code="job_store", retry_after_s=5
-        )
-    return error
+    return ApiProblem(
+        400,
+        "There is no such enabled webhook endpoint.",
+        param="webhook",
+        code="webhook_not_found",
+    )
 
 
 async def listing(request: Request) -> Response:

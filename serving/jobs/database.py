@@ -12,17 +12,22 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from governance.errors import AuricleError
 from serving.jobs.failpoints import COMMITS, failpoint
+from serving.problems import ApiProblem
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
+_RETRY_AFTER_S = 5
 _GROUP = 32  # writes that may share a commit
 _WIPED = frozenset({"erase", "sweep"})  # after these nothing may be left in the files either
 
 
-class StoreUnavailable(AuricleError):
-    """The database cannot be reached or written now."""
+class StoreUnavailable(ApiProblem):
+    """The database cannot be reached or written now: 503 to whoever asked."""
+
+    def __init__(self, why: str) -> None:
+        message = f"The job store is not there at the moment: {why}."
+        super().__init__(503, message, code="job_store", retry_after_s=_RETRY_AFTER_S)
 
 
 class Session(Protocol):
@@ -108,7 +113,7 @@ class Database:
     def _put(self, call: _Call) -> None:
         with self._lock:
             if self._closed:
-                raise StoreUnavailable("the job store is closed")
+                raise StoreUnavailable("it is closed")
             self._calls.put(call)
 
     def _serve(self) -> None:
@@ -131,7 +136,7 @@ class Database:
                     _answer(call, connection, self._driver.errors)
         except self._driver.errors as error:
             self._let_go()  # the next call opens anew
-            failed = StoreUnavailable(f"the job store does not answer ({type(error).__name__})")
+            failed = StoreUnavailable(f"it does not answer ({type(error).__name__})")
             failed.__cause__ = error
             for call in calls:
                 if not call.answer.done():

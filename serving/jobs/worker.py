@@ -130,6 +130,8 @@ class JobWorker:
         began = time.perf_counter()
         try:
             outcome = await self._outcome(job, progress)
+        except StoreUnavailable:
+            raise
         except ApiProblem as problem:
             if problem.status in (429, 503):  # too busy or stopping: not this job's fault
                 await aside(self._store.release, job, delay_s=_BUSY_RETRY_S, counted=False)
@@ -137,8 +139,6 @@ class JobWorker:
             outcome = Outcome(error=problem.body()["error"])
             if problem.status >= 500 and await self._again(job):
                 return
-        except StoreUnavailable:
-            raise
         except Exception as error:
             logs.crash("job_failed", error)
             if await self._again(job):

@@ -1,6 +1,7 @@
 """``/v1/jobs`` as its callers meet it: acceptance, idempotency, progress, results, cancel, erasure."""
 
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -356,6 +357,21 @@ def test_too_many_unfinished_jobs_are_429_and_a_restart_goes_on(
     with running(bundle_dir, jobs=JobSettings(folder=tmp_path)) as (client, _):
         assert all(ended(client, job_id)["status"] == "done" for job_id in made)
         assert submit(client, key="later").status_code == 202
+
+
+def test_a_store_that_another_holds_is_503_and_comes_back(bundle_dir: Path, tmp_path: Path) -> None:
+    with running(bundle_dir, jobs=JobSettings(folder=tmp_path)) as (client, _):
+        jobs = client.app.routes[0].app._routes.state.jobs  # type: ignore[attr-defined]
+        jobs._database.read(lambda session: session.rows("PRAGMA busy_timeout=1"))
+        holder = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        answer = submit(client, key="held")
+        assert answer.status_code == 503 and answer.headers["retry-after"] == "5"
+        assert error_of(answer)["code"] == "job_store"
+        holder.execute("ROLLBACK")
+        holder.close()
+        assert ended(client, submit(client, key="held").json()["id"])["status"] == "done"
+        assert len(client.get(ROUTE).json()["data"]) == 1
 
 
 def test_a_service_without_a_folder_says_how_to_give_it_one(bundle_dir: Path) -> None:
