@@ -30,6 +30,7 @@ from data.formats import (
 
 HEAD_BYTES = 4096
 _TEXT_PROBE_BYTES = 512
+_NAME_A_RECORDING = "name the recording itself: WAV, FLAC, MP3, Ogg or another audio file"
 _UNKNOWN_WAV_SIZES = {0, 0x7FFFFFFF, 0x7FFFF000, 0x7FFFFFFF - 36, 0xFFFFFFFF, 0xFFFFFFFF - 36}
 _OGG_TAIL_BYTES = 1 << 17
 _MPEGTS_PACKETS = ((0, 188), (4, 192), (0, 204))  # plain, with time codes, with error correction
@@ -48,7 +49,7 @@ def sniff(head: bytes, *, name: str, size: int) -> Container:
         if head.startswith(magic, position):
             raise UndecodableAudio(f"is {what}, not audio", item=name, mend=_mend(what))
     if _looks_like_text(head):
-        raise UndecodableAudio("is a text file, not audio", item=name)
+        raise UndecodableAudio("is a text file, not audio", item=name, mend=_NAME_A_RECORDING)
     return G722 if name.lower().endswith(".g722") else UNNAMED
 
 
@@ -123,6 +124,8 @@ def _looks_like_text(head: bytes) -> bool:
 def _mend(what: str) -> str | None:
     if "archive" in what or what.endswith(("gzip file", "xz file", "bzip2 file", "Zstandard file")):
         return "unpack it first"
+    if "text file" in what or "play list" in what:
+        return _NAME_A_RECORDING
     return "fetch the file with git lfs pull" if "LFS" in what else None
 
 

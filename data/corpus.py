@@ -179,15 +179,28 @@ class _Build:
                 self.rows[utterance_id], shard=shard, offset=placement.offset
             )
 
+    def _nothing_usable(self) -> CorpusError:
+        """The first problem stands for all: its mend is the mend."""
+        problems = self.found.problems
+        if not problems:
+            return CorpusError(
+                "lists no recording",
+                item=str(self.found.root),
+                mend="add recordings with their transcripts",
+            )
+        first, count = problems[0], len(problems)
+        return CorpusError(
+            f"none of its recordings can be used ({count} problem{'s'[: count > 1]}; the first: "
+            f"{first.item}: {first.message})",
+            item=str(self.found.root),
+            mend=first.mend or "mend the problems that are named",
+            problems=tuple(problems),
+        )
+
     def store(self) -> list[Utterance]:
         """Mark near duplicates, then write manifest and datasheet."""
         if not self.rows:
-            first = f"; the first: {self.found.problems[0]}" if self.found.problems else ""
-            raise CorpusError(
-                f"none of its recordings can be used ({len(self.found.problems)} problems{first})",
-                item=str(self.found.root),
-                problems=tuple(self.found.problems),
-            )
+            raise self._nothing_usable()
         if self.options.near_duplicates and self.placements:
             self._mark_near_duplicates()
         rows = [self.rows[name] for name in sorted(self.rows)]

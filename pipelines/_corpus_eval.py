@@ -78,11 +78,22 @@ def open_corpus(path: Path, split: str) -> OpenCorpus:
     if split != "all" and not any(item.split for item in found.items):
         split = "all"  # a folder of recordings: everything in it is there to be evaluated
     items = [item for item in found.items if split in ("all", item.split)]
+    if found.items and not items:
+        present = sorted({item.split for item in found.items if item.split})
+        raise AuricleError(
+            f"has no recording in split {split!r}",
+            item=_name(found),
+            mend=" or ".join(f"--split {name}" for name in (*present, "all")),
+        )
     problems = list(found.problems)
     for item in items:
         if "eval" not in item.consent:
             problems.append(
-                Problem(item=item.origin, message="its consent does not cover evaluation")
+                Problem(
+                    item=item.origin,
+                    message="its consent does not cover evaluation",
+                    mend="add eval to its consent if its speaker agreed",
+                )
             )
     return OpenCorpus(
         name=_name(found),
@@ -125,11 +136,12 @@ def score_corpus(
         )
         progress(len(result.scored), len(corpus.items))
     if not result.scored:
-        first = f" ({result.problems[0]})" if result.problems else ""
+        first = result.problems[0] if result.problems else None
         raise AuricleError(
-            f"no usable recording in split {corpus.split!r}{first}",
+            f"no usable recording in split {corpus.split!r}"
+            + (f"; the first problem: {first.item}: {first.message}" if first else ""),
             item=corpus.name,
-            mend="another --split, or mend the corpus",
+            mend=(first.mend if first else "") or "name recordings that have transcripts",
         )
     return result
 

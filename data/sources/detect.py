@@ -22,13 +22,16 @@ _SCANS: dict[str, Callable[[Scan], None]] = {
     folder.LAYOUT: folder.scan,
 }
 LAYOUTS = tuple(_SCANS)
+_NAME_A_CORPUS = "name a corpus folder, a manifest (.jsonl) or a Common Voice table (.tsv)"
 
 
 def detect_layout(root: Path) -> str:
     """The name of the folder's layout."""
     if not root.is_dir():
         raise SourceError(
-            "there is no such folder" if not root.exists() else "is not a folder", item=str(root)
+            "there is no such folder" if not root.exists() else "is not a folder",
+            item=str(root),
+            mend=_NAME_A_CORPUS,
         )
     for layout, matches in _MATCHES.items():
         if matches(root):
@@ -54,7 +57,7 @@ def scan(source: Path, *, options: SourceOptions | None = None, layout: str = "a
     if layout == "auto":
         found = _layout_of_listing(listing) if listing else detect_layout(root)
     if not root.is_dir():
-        raise SourceError("there is no such folder", item=str(root))
+        raise SourceError("there is no such folder", item=str(root), mend=_NAME_A_CORPUS)
     into = Scan(root=root, options=options or SourceOptions(), layout=found, listing=listing)
     _SCANS[found](into)
     return into
@@ -70,5 +73,5 @@ def _layout_of_listing(listing: Path) -> str:
     raise SourceError(
         "is not a folder and no file that lists recordings",
         item=str(listing),
-        mend="name a corpus folder, a manifest (.jsonl) or a Common Voice table (.tsv)",
+        mend=_NAME_A_CORPUS,
     )

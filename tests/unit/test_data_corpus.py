@@ -214,7 +214,13 @@ def test_progress_counts_to_the_end(tmp_path: Path) -> None:
 def test_a_corpus_without_one_good_recording(tmp_path: Path) -> None:
     root = source(tmp_path / "in", 1)
     (root / "0.wav").write_bytes(b"")
-    with pytest.raises(CorpusError, match=r"none of its recordings.*0\.wav: is empty"):
+    with pytest.raises(CorpusError, match=r"none of its recordings.*0\.wav: is empty") as refused:
+        build(root, tmp_path / "out")
+    message = str(refused.value)
+    assert "(1 problem; the first: " in message
+    assert message.count("Mend: ") == 1 and message.endswith(f"Mend: {refused.value.mend}")
+    (root / "manifest.jsonl").write_text("")
+    with pytest.raises(CorpusError, match=r"lists no recording. Mend: add recordings"):
         build(root, tmp_path / "out")
 
 

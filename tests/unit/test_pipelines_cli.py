@@ -18,6 +18,7 @@ import pytest
 import soundfile
 
 from pipelines import cli
+from pipelines.code import STAGES
 from tests.support_bundle import babble, make_bundle
 from tests.support_workspace import Workspace, command, environment
 
@@ -155,7 +156,7 @@ def test_paths_are_meant_from_where_the_user_stands(
         ("lineage", "auricle@champion: ", "auricle promote"),
         ("lineage other@staging", "other@staging: ", "auricle promote"),
         ("transcribe a.wav", "auricle@champion: no version was promoted", "`make demo`"),
-        ("eval nowhere", "nowhere: ", ""),
+        ("eval nowhere", "nowhere: there is no such folder", "name a corpus folder"),
         ("up", "auricle@champion: no version was promoted", "`auricle run`"),
         ("serve", "auricle@champion: no version was promoted", "`auricle run`"),
         ("run featurise", "featurise: no such stage", "featurize"),
@@ -310,8 +311,38 @@ def test_doctor_as_json(empty: Path, capsys: Capture) -> None:
         assert set(finding) == {"level", "subject", "detail", "mend"}
         assert finding["level"] in ("ok", "note", "wrong")
         assert finding["level"] == "ok" or finding["mend"], finding
+    (model,) = [finding for finding in findings if finding["subject"] == "model"]
+    assert (model["level"], model["mend"]) == ("note", "make demo")
     (dvc,) = [finding for finding in findings if finding["subject"] == "dvc"]
     assert dvc["level"] == "wrong" and status == 2
+
+
+def test_doctor_keeps_its_lines_whole_in_a_pipe_and_notes_what_was_never_promoted(
+    empty: Path,
+) -> None:
+    code = (
+        "from pipelines._champion import open_ledger\n"
+        "open_ledger().append('package', {'version': 1}, actor='test')\n"
+        "import sys; from pipelines.cli import main; sys.exit(main(['doctor']))"
+    )
+    answer = python(code, cwd=empty)
+    lines = answer.stdout.splitlines()
+    assert all(line.startswith(("ok ", "note ", "wrong ", "  ")) for line in lines), lines
+    assert max(map(len, lines)) > 80
+    at = next(at for at, line in enumerate(lines) if " model " in line)
+    assert lines[at].startswith("note") and "no version was promoted" in lines[at]
+    assert lines[at + 1].strip().startswith("mend: `make demo`")
+
+
+def test_one_python_is_meant_everywhere() -> None:
+    """What is tested: the package, its set-up, the doctor and the tools name the same."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["requires-python"] == ">=3.11,<3.12"
+    bounds = "(3, 11) <= sys.version_info < (3, 12)"
+    for name in ("deploy/setup.sh", "pipelines/doctor.py"):
+        assert bounds in (ROOT / name).read_text(), name
+    assert project["tool"]["mypy"]["python_version"] == "3.11"
+    assert project["tool"]["ruff"]["target-version"] == "py311"
 
 
 # Running stages: a real DVC project whose stages are small scripts.
@@ -324,7 +355,7 @@ def pipeline(folder: Path, **scripts: str) -> Workspace:
         (folder / f"{stage}.py").write_text(script)
         lines += [f"  {stage}:", f"    cmd: python {stage}.py", "    always_changed: true"]
     (folder / "dvc.yaml").write_text("\n".join(lines) + "\n")
-    (folder / "params.yaml").write_text("{}\n")
+    shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
     workspace = Workspace(root=folder)
     if not (folder / ".dvc").exists():
         workspace.dvc("init", "--no-scm", "--quiet")
@@ -343,6 +374,34 @@ def test_a_stage_that_fails_decides_the_exit_status(tmp_path: Path) -> None:
     assert answer.returncode == 1
     assert "ValueError: a defect" in answer.stdout
     assert "ingest     failed" in answer.stdout
+
+
+def test_the_demo_says_what_is_left_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No report, nothing changed, something changed with and without a time of the last run."""
+    from governance.records import StageRecord, write_record
+    from pipelines import _paths as paths
+    from pipelines import demo, run
+
+    workspace = pipeline(tmp_path, code="", train="print(1)", package="print(2)")
+    text = (tmp_path / "dvc.yaml").read_text().splitlines()
+    deps = {"train": "    deps: [words.txt]", "package": "    deps: [words.txt]"}
+    kept = [
+        deps[text[at - 2].strip(" :")] if "always_changed" in line and at > 3 else line
+        for at, line in enumerate(text)
+    ]
+    (tmp_path / "dvc.yaml").write_text("\n".join(kept) + "\n")
+    (tmp_path / "words.txt").write_text("one")
+    monkeypatch.chdir(tmp_path)
+    assert demo._expected() == "5 to 12 minutes"
+    workspace.dvc("repro", "--quiet")
+    for stage in STAGES[STAGES.index("train") :]:
+        write_record(paths.report(stage), StageRecord(stage=stage, started_at="now", wall_s=30.0))
+    assert demo._expected() == "under a minute" and run.stale_stages() == []
+    (tmp_path / "words.txt").write_text("two")
+    took = -(-30 * len(STAGES[STAGES.index("train") :]) // 60)
+    assert demo._expected() == f"up to about {1 + took} minutes (changed: train, package)"
+    paths.report("evaluate").unlink()
+    assert demo._expected() == "up to 12 minutes (changed: train, package)"
 
 
 def auricle(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess[str]:

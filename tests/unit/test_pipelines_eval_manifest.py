@@ -112,10 +112,26 @@ def test_bad_items_are_named_and_the_good_remainder_goes_on(
 def test_nothing_usable_and_an_unknown_split_are_refused(
     bundle: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for split in ("train", "holdout"):
+    for split, mend in (
+        ("train", "--split dev or --split test or --split all"),  # those that are there
+        ("holdout", "train, dev, test or all"),
+    ):
         arguments = (str(corpus), "--model", str(bundle), "--split", split)
         status, found, err = evaluate(capsys, *arguments)
         assert status == 2 and not found and split in err
+        assert err.endswith(f"Mend: {mend}\n")
+
+
+def test_where_no_recording_can_be_used_the_first_problem_brings_the_mend(
+    bundle: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = json.loads((corpus / "manifest.jsonl").read_text().splitlines()[0])
+    (tmp_path / row["path"]).write_bytes((corpus / row["path"]).read_bytes())
+    _write(tmp_path, [{**row, "consent": ["train"]}])
+    arguments = ("--model", str(bundle), "--split", row["split"])
+    status, found, err = evaluate(capsys, str(tmp_path), *arguments)
+    assert status == 2 and not found and err.count("Mend: ") == 1
+    assert "manifest.jsonl:1" in err and "add eval to its consent" in err
 
 
 def test_a_folder_without_splits_is_taken_whole(bundle: Path, corpus: Path, tmp_path: Path) -> None:
