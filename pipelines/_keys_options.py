@@ -47,6 +47,7 @@ def add_commands(actions: Any, command: Any) -> None:
     ruled.add_argument("--redact-mode", choices=("mask", "remove"), help="how it is hidden")
     used.add_argument("--since", metavar="DAY", help="first day, as in 2026-11-01")
     seen = command(actions, "access", "pipelines.keys:access", "verify and show who did what")
+    seen.add_argument("--month", default="", help="as in 2026-11 (the present one)")
     seen.add_argument("--last", type=COUNT, default=50, help="newest events (50)")
     for parser in (made, turned, ended, listed, ruled, used, seen):
         parser.add_argument("--store", metavar="FILE", help="key store (this workspace's)")

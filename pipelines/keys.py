@@ -3,6 +3,7 @@
 import argparse
 import getpass
 import json
+import re
 import sys
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from pipelines import _paths as paths
 from pipelines._keys_options import LIMITS
 from serving.redaction.policy import parse_policy
 from serving.tenants.access import access_ledger
-from serving.tenants.desk import ACCESS_FILE, USAGE_FILE
+from serving.tenants.desk import USAGE_FILE
 from serving.tenants.policy import Limits
 from serving.tenants.store import IssuedKey, KeyRecord, KeyStore
 from serving.tenants.usage import UsageStore
@@ -105,7 +106,7 @@ def usage(args: argparse.Namespace) -> int:
 
 def access(args: argparse.Namespace) -> int:
     """Entry of ``auricle keys access``: verify the access log, then print its newest events."""
-    ledger = access_ledger(_folder(args) / ACCESS_FILE)
+    ledger = access_ledger(_folder(args), _month(args.month))
     report = ledger.verify()
     if not report.ok:
         sys.stdout.write(
@@ -121,6 +122,12 @@ def access(args: argparse.Namespace) -> int:
     return 0
 
 
+def _month(text: str) -> str:
+    if text and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text):
+        raise ConfigError("must be a month such as 2026-11", item="--month")
+    return text
+
+
 def _folder(args: argparse.Namespace) -> Path:
     """Where the key store lies: the workspace's, or the one that is named."""
     return Path(args.store).parent if args.store else paths.API_KEYS.parent
@@ -133,7 +140,7 @@ def _store(args: argparse.Namespace, *, create: bool = False) -> KeyStore:
 def _record(args: argparse.Namespace, kind: str, record: KeyRecord) -> None:
     """A change of keys is an event of the access log, like every use of one."""
     body = {"tenant": record.tenant, "key": record.id, "scopes": sorted(record.scopes)}
-    access_ledger(_folder(args) / ACCESS_FILE).append(kind, body, actor=getpass.getuser())
+    access_ledger(_folder(args)).append(kind, body, actor=getpass.getuser())
 
 
 def _show_issued(issued: IssuedKey, store: KeyStore, *, as_json: bool) -> int:

@@ -1,5 +1,6 @@
 """Who did what, when: access events in an append-only, hash-chained log. Never what was said.
 
+Each month has a file and a chain of its own, so that old months can be archived and removed.
 A request only puts its event into a queue; one thread commits what has come in together. When the
 log cannot be written and the queue is full, requests are refused: nobody gets in unseen.
 """
@@ -9,7 +10,6 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
-from governance.errors import AuricleError
 from governance.ledger import Draft, Ledger
 from serving import logs
 from serving.problems import ApiProblem
@@ -20,16 +20,18 @@ _BATCH = 500
 _RETRY_S = 1.0
 
 
-def access_ledger(path: Path) -> Ledger:
-    """The log, for writing, listing and verifying; its signing key lies beside it."""
-    return Ledger(path, key_dir=path.parent / "signing", clock=_utc_now)
+def access_ledger(folder: Path, month: str = "") -> Ledger:
+    """The log of a month such as ``2026-11`` (the present one), for writing, listing and verifying."""
+    name = month or _utc_now()[:7]
+    path = folder / f"access-{name}.sqlite"
+    return Ledger(path, key_dir=folder / "signing" / name, clock=_utc_now)
 
 
 class AccessLog:
     """Collects events and commits them on a thread of its own."""
 
-    def __init__(self, path: Path) -> None:
-        self._ledger = access_ledger(path)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._queue: queue.Queue[Draft | None] = queue.Queue(_QUEUED)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
@@ -66,8 +68,8 @@ class AccessLog:
 
     def _committed(self, drafts: list[Draft]) -> bool:
         try:
-            self._ledger.append_all(drafts)
-        except AuricleError as error:
+            access_ledger(self._folder).append_all(drafts)
+        except Exception as error:  # whatever it is, the thread must not end: it tries again
             logs.crash("access_log_failed", error)
             return False
         return True

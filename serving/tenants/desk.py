@@ -16,7 +16,7 @@ from serving.tenants.policy import Limits, TenantPolicy
 from serving.tenants.store import KeyStore
 from serving.tenants.usage import Budget, UsageStore
 
-USAGE_FILE, ACCESS_FILE = "usage.sqlite", "access.sqlite"
+USAGE_FILE = "usage.sqlite"
 _NOBODYS = Identity(caller=ANYBODY, policy=TenantPolicy(), ends_at=None)
 
 
@@ -28,7 +28,7 @@ class TenantDesk:
         self.authenticator = Authenticator(self._store) if self._store is not None else None
         folder = records or (keys.parent if keys is not None else None)
         self.usage = UsageStore(folder / USAGE_FILE) if folder is not None else None
-        self._access = AccessLog(folder / ACCESS_FILE) if folder is not None else None
+        self._access = AccessLog(folder) if folder is not None else None
 
     @property
     def keyed(self) -> bool:

@@ -305,7 +305,7 @@ def test_every_access_is_on_record(keyed: Keyed) -> None:
     post(keyed, bearer(key))
     keyed.client.get("/metrics", headers=bearer(key))
     key_id = key.split("_")[1]
-    ledger, mine = access_ledger(keyed.folder / "access.sqlite"), []
+    ledger, mine = access_ledger(keyed.folder), []
     end = time.monotonic() + 20
     while len(mine) < 2 and time.monotonic() < end:  # a thread commits what came in together
         mine = [event for event in ledger.events() if event.actor == key_id]

@@ -155,7 +155,7 @@ def test_who_may_see_more_sees_it_and_that_is_on_record(service: Service, says: 
     key_id = trusted["Authorization"].split("_")[1]
     kinds: list[str] = []
     for _ in range(200):
-        events = access_ledger(service.folder / "access.sqlite").events()
+        events = access_ledger(service.folder).events()
         kinds = [event.kind for event in events if event.actor == key_id]
         if len(kinds) == 5:
             break

@@ -306,16 +306,17 @@ def test_a_stream_is_refused_while_it_goes_on_and_a_finished_file_is_not(
 
 
 def test_access_is_chained_and_signed(tmp_path: Path) -> None:
-    log = AccessLog(tmp_path / "access.sqlite")
+    log = AccessLog(tmp_path)
     for _ in range(20):
         log.note("access", ANYBODY, route="listen", scope="listen")
     log.close()
-    ledger = access_ledger(tmp_path / "access.sqlite")
+    ledger = access_ledger(tmp_path)
+    (path,) = tmp_path.glob("access-*.sqlite")
     assert ledger.verify().ok and len(ledger.events()) == 20
     assert ledger.events()[0].body == {
         "tenant": "default", "route": "listen", "scope": "listen", "granted": False,
     }  # fmt: skip
-    with sqlite3.connect(tmp_path / "access.sqlite") as connection:
+    with sqlite3.connect(path) as connection:
         connection.execute("DROP TRIGGER no_update")
         connection.execute("UPDATE events SET actor = 'somebody' WHERE seq = 7")
     connection.close()
@@ -324,9 +325,10 @@ def test_access_is_chained_and_signed(tmp_path: Path) -> None:
 
 def test_nobody_gets_in_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that cannot be written fills its queue, and then requests are refused."""
-    (tmp_path / "access.sqlite").mkdir()
+    blocked = tmp_path / "no-folder"
+    blocked.write_text("a file stands where the folder should be")
     monkeypatch.setattr("serving.tenants.access._QUEUED", 5)
-    log = AccessLog(tmp_path / "access.sqlite")
+    log = AccessLog(blocked)
     with pytest.raises(ApiProblem, match="cannot be recorded") as problem:
         for _ in range(600):
             log.note("access", ANYBODY)
@@ -337,3 +339,11 @@ def test_nobody_gets_in_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_store_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(AuricleError, match="no key store"):
         KeyStore(tmp_path / "none.sqlite")
+
+
+def test_months_are_chains_of_their_own(tmp_path: Path) -> None:
+    for month in ("2026-10", "2026-11"):
+        access_ledger(tmp_path, month).append("access", {"route": month}, actor="key")
+    (tmp_path / "access-2026-10.sqlite").unlink()  # archived
+    november = access_ledger(tmp_path, "2026-11")
+    assert november.verify().ok and november.events()[0].seq == 1
