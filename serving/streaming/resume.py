@@ -31,6 +31,7 @@ from serving.streaming.segment import SegmentStart
 _MISSED_MESSAGES = 256  # kept for a client that comes back; one that missed more shows its place
 _PLACE_CHARACTERS = 8_000  # of a header; eight channels take 6,000
 _LONGEST = 1 << 48  # samples and bytes; a number beyond it is made up
+_MOST_ABSENT = 128  # streams, running or ended, that are kept for clients that may come back
 _APART = 1 << 23  # samples by which channels may differ: what is heard for one is held for all
 _LEAD_LIMIT = 1_000
 _MEAN_LIMIT = 1_000.0  # no log-mel is so large
@@ -77,15 +78,22 @@ class KeptStream:
         self.over = False  # everything was told; the session is closed
         self.fenced = asyncio.Event()  # of the connection that talks now
         self.talking = asyncio.Lock()
+        self._coming = 0  # connections that wait to talk
         self.expiry: asyncio.TimerHandle | None = None
         self._begins = list(session.live.begins)
         self._told: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_MISSED_MESSAGES)
 
     async def claim(self) -> None:
         """Become the connection that talks; the one before ends first."""
+        self._coming += 1
         self.fenced.set()
-        await self.talking.acquire()
+        try:
+            await self.talking.acquire()
+        finally:
+            self._coming -= 1
         self.fenced = asyncio.Event()
+        if self._coming:  # yet another one is at the door
+            self.fenced.set()
         if self.expiry is not None:
             self.expiry.cancel()
             self.expiry = None
@@ -147,6 +155,9 @@ class StreamKeeper:
         self._streams[kept.id] = self._streams.pop(kept.id)
         loop = asyncio.get_running_loop()
         kept.expiry = loop.call_later(self._keep_s, self.forget, kept)
+        absent = [one for one in self._streams.values() if one.expiry is not None]
+        for one in absent[:-_MOST_ABSENT]:
+            self.forget(one)
 
     def forget(self, kept: KeptStream) -> None:
         """Give up the stream and its place at the model."""

@@ -255,6 +255,40 @@ def wait_until(holds: Callable[[], bool]) -> None:
     raise AssertionError("it never came true")
 
 
+def test_what_is_kept_for_the_absent_is_bounded(bundle_dir: Path) -> None:
+    """Ended streams hold no place at the model, but what they told is kept as well."""
+    with served(bundle_dir, max_streams=2) as (url, runtime):
+        place = "ws" + url.removeprefix("http") + "/v1/listen?sample_rate=16000&resumable=true"
+        for _ in range(140):
+            with connect(place, compression=None) as live:
+                live.send(json.dumps({"type": "CloseStream"}))
+                assert json.loads(live.recv(timeout=20))["type"] == "Results"
+        streams = runtime.keeper._streams
+        wait_until(lambda: len(streams) <= 128 and runtime.recognizer.engine.slab.in_use == 0)
+        assert len(streams) > 100
+
+
+def test_of_several_that_come_back_at_once_the_last_talks(service: tuple[str, Runtime]) -> None:
+    place = "ws" + service[0].removeprefix("http")
+    place += "/v1/listen?encoding=linear16&sample_rate=16000&resumable=true"
+    with connect(place, compression=None) as first:
+        session = {"x-auricle-session": first.response.headers["x-auricle-session"]}
+        first.send(PCM[:320_000])  # it takes a while, and nobody else may talk meanwhile
+        talked = []
+
+        def come_back() -> None:
+            with connect(place, additional_headers=session, open_timeout=60) as again:
+                again.send(json.dumps({"type": "KeepAlive"}))
+                talked.append(again.response.headers["x-auricle-resume-from-byte"])
+
+        crowd = [threading.Thread(target=come_back) for _ in range(4)]
+        for one in crowd:
+            one.start()
+        for one in crowd:
+            one.join(60)
+    assert talked == ["320000"] * 4
+
+
 def _reset(socket: Any) -> None:
     """End the connection as no WebSocket does."""
     socket.socket.close()
