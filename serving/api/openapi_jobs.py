@@ -31,6 +31,8 @@ def _jobs() -> tuple[Operation, ...]:
         "language": shapes.text("the model's own"),
         "metadata": {"type": "object", "description": "up to 16 pairs of text, given back"},
         "webhook": shapes.text("id of an endpoint of yours"),
+        "redact": shapes.text("kinds of content to hide, with commas"),
+        "redact_mode": shapes.text("mask or remove"),
     }
     upload = {"file": shapes.text("any audio or video format", format="binary"), **fields}
     named = {
