@@ -40,7 +40,7 @@ def _jobs() -> tuple[Operation, ...]:
         "object": shapes.text("such as `s3://bucket/name`"),
         **fields,
     }
-    optional = ("language", "metadata", "webhook", "url", "object")
+    optional = ("language", "metadata", "webhook", "redact", "redact_mode", "url", "object")
     limit = query_parameter("limit", shapes.number(kind="integer"), "1 to 100 (20)")
     return (
         Operation(
