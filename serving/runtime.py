@@ -137,9 +137,10 @@ class Runtime:
             await visit.turn()
             started = time.perf_counter()
             recognizer, degradation = self.recognizer, self._given_up()
+            most = _PIECES_AT_ONCE if on_heard is None else 1
 
-            def prepare() -> Prepared:
-                return recognizer.prepare(
+            def prepare() -> tuple[Prepared, list[Piece]]:
+                prepared = recognizer.prepare(
                     AudioRequest(
                         content=read(),
                         name=name,
@@ -148,11 +149,11 @@ class Runtime:
                         degradation=degradation,
                     )
                 )
+                return prepared, recognizer.next_pieces(prepared, most)
 
-            prepared = await self.work(prepare)
+            prepared, pieces = await self.work(prepare)
             visit.heard(prepared.duration_s)
-            most = _PIECES_AT_ONCE if on_heard is None else 1
-            while pieces := await self.work(recognizer.next_pieces, prepared, most):
+            while pieces:
                 heard = await self._pieces(
                     prepared, pieces, deadline_s or self.settings.request_deadline_s
                 )
@@ -160,6 +161,9 @@ class Runtime:
                     on_heard(pieces[-1], heard)
                 heard_frames = pieces[-1].start_frame + len(pieces[-1].x_TF)
                 on_progress(recognizer.fraction(prepared, heard_frames))
+                if len(pieces) < most:  # a step to a worker less: there is nothing more
+                    break
+                pieces = await self.work(recognizer.next_pieces, prepared, most)
             ended = time.perf_counter()
             spent_s = ended - began
             prepared.book_waiting(spent_s)
