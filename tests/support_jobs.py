@@ -207,7 +207,8 @@ def workload(customer: Customer, receiver: Receiver, name: str, *, long: bool = 
         customer.submit(f"{name}-long", long_audio(4))
     first = customer.submit(f"{name}-1")
     second = customer.submit(f"{name}-2")
-    customer.cancel(customer.submit(f"{name}-3"))
+    slow = long_audio(4) if name.endswith("_cancel") else SHORT  # not over before it is cancelled
+    customer.cancel(customer.submit(f"{name}-3", slow))
     customer.erase(customer.submit(f"{name}-4"))
     customer.until(lambda: customer.settled(receiver))
     for job_id in (first, second):
