@@ -98,7 +98,7 @@ def text(steps: str = "1", rate: str = "0.1", model: str = "{layers: 2}", more: 
         (text(steps="-1"), "train", "steps start at 0"),
         ("train: 3", "train", "a mapping of keys"),
         ("trian: {}", "", "the section 'train' is missing"),
-        ("[1, 2]", "", "a mapping of sections"),
+        ("[1, 2]", "", "a mapping of sections is expected. Mend: write 'train:' on a line"),
         ("train: {steps: 1, steps: 2}", "", "the key 'steps' stands twice"),
         ("train: [", "", "not usable YAML in line 1"),
     ],
