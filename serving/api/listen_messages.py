@@ -13,6 +13,7 @@ from typing import Any, Literal
 from serving.problems import ApiProblem
 from serving.schema import ModelFacts, Transcript
 from serving.streaming.events import Event, SpeechStarted, StreamEvent, UtteranceEnd
+from serving.tenants.desk import LIMIT_CODES
 
 Control = Literal["KeepAlive", "Finalize", "CloseStream", "Configure"]
 _CONTROLS: tuple[Control, ...] = ("KeepAlive", "Finalize", "CloseStream", "Configure")
@@ -59,7 +60,9 @@ def undecodable(why: str) -> Ending:
 
 
 def failed(problem: ApiProblem) -> Ending:
-    """The service could not go on."""
+    """The service could not go on; where a tenant's limit ends a stream, its final still comes."""
+    if problem.code in LIMIT_CODES:
+        return Ending(code=1008, reason=problem.message, outcome="refused")
     late = "NET-0000: " if problem.code == "deadline_exceeded" else ""
     return Ending(code=1011, reason=late + problem.message, outcome="failed")
 

@@ -17,6 +17,7 @@ from serving.tenants.store import KeyStore
 from serving.tenants.usage import Budget, UsageStore
 
 USAGE_FILE = "usage.sqlite"
+LIMIT_CODES = ("insufficient_quota", "rate_limit_exceeded")  # of a tenant that used up its own
 _NOBODYS = Identity(caller=ANYBODY, policy=TenantPolicy(), ends_at=None)
 
 
@@ -120,7 +121,7 @@ def _refuse_beyond(budgets: Sequence[Budget]) -> None:
         f"You exceeded your quota of {worst.limit:g} {worst.kind}."
         if quota
         else f"Rate limit reached: {worst.limit:g} {worst.kind} per minute.",
-        code="insufficient_quota" if quota else "rate_limit_exceeded",
+        code=LIMIT_CODES[0] if quota else LIMIT_CODES[1],
         retry_after_s=math.ceil(worst.wait_s),
         more_headers=budget_headers(budgets),
     )

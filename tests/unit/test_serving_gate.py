@@ -275,12 +275,15 @@ def test_a_stream_ends_where_the_quota_ends(keyed: Keyed) -> None:
     headers = bearer(keyed.key(tenant="brief"))
     pcm = pcm16(babble(1.0)).tobytes()
     connecting = keyed.client.websocket_connect(LISTEN, headers=headers)
+    messages = []
     with connecting as socket, pytest.raises(WebSocketDisconnect) as end:
         for _ in range(40):
             socket.send_bytes(pcm)
         while True:
-            socket.receive_json()
-    assert end.value.code != 1000
+            messages.append(socket.receive_json())
+    assert end.value.code == 1008 and "quota of 5 audio-seconds-day" in end.value.reason
+    assert [message["type"] for message in messages[-2:]] == ["Results", "Metadata"]
+    assert messages[-2]["is_final"]
     assert denied(keyed, headers=headers).status_code == 429
     total = keyed.client.get("/v1/usage", headers=headers).json()["total"]
     assert 5 <= total["audio_seconds"] <= 12
