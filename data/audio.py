@@ -6,9 +6,10 @@ Only numpy, soundfile, soxr and (lazily) av are imported: serving decodes throug
 import io
 import os
 import stat
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
@@ -28,8 +29,8 @@ from data.readers import Collector, Found, Limits, read_ffmpeg, read_sndfile
 from data.units import SAMPLE_RATE_HZ, samples_to_seconds
 
 MAX_DURATION_S = 4 * 3600.0
-_MAX_BYTES = 2 << 30
-_MAX_DECODED_BYTES = 6 << 30
+MAX_BYTES = 2 << 30
+MAX_DECODED_BYTES = 6 << 30
 _FLAC_MAX_CHANNELS = 8
 _PCM16_SCALE = 32768.0
 
@@ -67,26 +68,25 @@ def decode(
     *,
     name: str,
     max_duration_s: float = MAX_DURATION_S,
-    max_bytes: int = _MAX_BYTES,
-    max_decoded_bytes: int = _MAX_DECODED_BYTES,
+    max_bytes: int = MAX_BYTES,
+    max_decoded_bytes: int = MAX_DECODED_BYTES,
 ) -> Audio:
     """Decode a file or its bytes; ``name`` is what messages call it.
 
     The three limits hold while reading, whatever the header claims. A recording whose end is
     missing gives what is there, with ``truncated`` set.
     """
-    with _open(source, name) as stream:
-        size = stream.seek(0, os.SEEK_END)
-        if size > max_bytes:
-            raise AudioTooLarge(
-                f"has {size:,} bytes, more than the {max_bytes:,} allowed", item=name
-            )
-        stream.seek(0)
-        head = stream.read(HEAD_BYTES)
-        if not head:
-            raise EmptyAudio("is empty", item=name)
-        limits = Limits(max_duration_s=max_duration_s, max_decoded_bytes=max_decoded_bytes)
-        return _decode_stream(stream, sniff(head, name=name, size=size), name, limits)
+    limits = Limits(max_duration_s=max_duration_s, max_decoded_bytes=max_decoded_bytes)
+    with opened(source, name) as stream:
+        read = read_through(stream, name, limits, max_bytes=max_bytes)
+    return Audio(
+        samples_TC=read.collector.finish(),
+        rate_hz=read.collector.rate_hz,
+        container=read.found.container,
+        codec=read.found.codec,
+        truncated=read.truncated,
+        repaired_samples=read.collector.repaired,
+    )
 
 
 def load_mono_16k(
@@ -138,9 +138,21 @@ def encode_flac_pcm16(samples_TC: NDArray[np.float32], rate_hz: int) -> bytes:
     return sink.getvalue()
 
 
-def _open(source: Path | bytes, name: str) -> BinaryIO:
+class ReadThrough(NamedTuple):
+    """A recording that was read to its end."""
+
+    layout: Container
+    collector: Collector
+    found: Found
+    truncated: bool
+
+
+def opened(source: Path | bytes | BinaryIO, name: str) -> AbstractContextManager[BinaryIO]:
+    """The bytes of a recording; a binary file that is handed in stays open."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
+    if not isinstance(source, Path):
+        return nullcontext(source)
     try:
         mode = source.stat().st_mode
         # A pipe or device would block or never end.
@@ -155,21 +167,23 @@ def _open(source: Path | bytes, name: str) -> BinaryIO:
         raise UnreadableAudio(f"cannot be read ({error.strerror})", item=name) from error
 
 
-def _decode_stream(stream: BinaryIO, container: Container, name: str, limits: Limits) -> Audio:
+def read_through(stream: BinaryIO, name: str, limits: Limits, *, max_bytes: int) -> ReadThrough:
+    """Decode to the end within the limits; what is wrong with the recording is raised."""
+    size = stream.seek(0, os.SEEK_END)
+    if size > max_bytes:
+        raise AudioTooLarge(f"has {size:,} bytes, more than the {max_bytes:,} allowed", item=name)
+    stream.seek(0)
+    head = stream.read(HEAD_BYTES)
+    if not head:
+        raise EmptyAudio("is empty", item=name)
+    container = sniff(head, name=name, size=size)
     cut_off = is_cut_off(container, stream)
     collector, found = _read(stream, container, name, limits)
     if not collector.frames:
         if cut_off:
             raise TruncatedAudio("was cut off before its first sample", item=name)
         raise EmptyAudio("has a header but no samples", item=name)
-    return Audio(
-        samples_TC=collector.finish(),
-        rate_hz=collector.rate_hz,
-        container=found.container,
-        codec=found.codec,
-        truncated=cut_off or found.missing,
-        repaired_samples=collector.repaired,
-    )
+    return ReadThrough(container, collector, found, cut_off or found.missing)
 
 
 def _read(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
@@ -37,6 +38,8 @@ class Limits:
     """Longest recording, in decoded seconds."""
     max_decoded_bytes: int
     """Most memory that the decoded samples may take."""
+    kept_bytes: int | None = None
+    """Where they take more than this they are counted and let go; None: all are kept."""
 
 
 class Found(NamedTuple):
@@ -59,6 +62,10 @@ class Collector:
         self.rate_hz = 0
         self.frames = 0
         self.repaired = 0
+        self.channels = 1
+        self.peak = 0.0
+        self.by = ""  # the reader: sndfile or ffmpeg
+        self.let_go = False
         self._samples_TC = np.zeros((0, 1), np.float32)
 
     def open(self, rate_hz: int, channels: int) -> None:
@@ -74,7 +81,7 @@ class Collector:
                 f"claims {channels} channels; at most {_MAX_CHANNELS} are understood",
                 item=self.name,
             )
-        self.rate_hz = rate_hz
+        self.rate_hz, self.channels = rate_hz, channels
         self._samples_TC = np.zeros((0, channels), np.float32)
 
     def add(self, block_TC: NDArray[np.float32]) -> None:
@@ -87,28 +94,33 @@ class Collector:
                 item=self.name,
                 mend="cut it into parts or raise the limit",
             )
-        channels = self._samples_TC.shape[1]
-        if end * channels * 4 > self.limits.max_decoded_bytes:
+        size = end * self.channels * 4
+        if size > self.limits.max_decoded_bytes:
             raise AudioTooLarge(
                 f"unpacks to more than the {self.limits.max_decoded_bytes:,} bytes allowed",
                 item=self.name,
                 mend="cut it into parts or lower its rate or channel count",
             )
+        begin, self.frames = self.frames, end
+        kept_bytes = self.limits.kept_bytes
+        if self.let_go or (kept_bytes is not None and size > kept_bytes):
+            self.let_go, self._samples_TC = True, np.zeros((0, self.channels), np.float32)
+            return
         if end > len(self._samples_TC):
             room = max(end, len(self._samples_TC) * 3 // 2)
-            self._samples_TC.resize((room, channels), refcheck=False)
-        self._samples_TC[self.frames : end] = block_TC
-        self.frames = end
+            self._samples_TC.resize((room, self.channels), refcheck=False)
+        self._samples_TC[begin:end] = block_TC
 
     def finish(self) -> NDArray[np.float32]:
-        """The samples, shape [frames, channels]."""
-        if self.repaired > _MAX_REPAIRED_RATIO * max(1, self.frames * self._samples_TC.shape[1]):
+        """The samples, shape [frames, channels]; none where they were let go."""
+        if self.repaired > _MAX_REPAIRED_RATIO * max(1, self.frames * self.channels):
             raise UndecodableAudio(
                 f"{self.repaired:,} of its samples are not numbers (NaN or infinite)",
                 item=self.name,
                 mend="write it again from its source",
             )
-        self._samples_TC.resize((self.frames, self._samples_TC.shape[1]), refcheck=False)
+        if not self.let_go:
+            self._samples_TC.resize((self.frames, self.channels), refcheck=False)
         return self._samples_TC
 
     def _repair(self, block_TC: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -126,21 +138,34 @@ class Collector:
                 item=self.name,
                 mend="integer samples were probably stored as floats: divide by 32768",
             )
+        self.peak = max(self.peak, largest)
         return block_TC
 
 
 def read_sndfile(stream: BinaryIO, container: Container, collector: Collector) -> Found:
     """Decode through libsndfile."""
+    collector.by = "sndfile"
     with soundfile.SoundFile(_Nameless(stream)) as file:
         codec = file.subtype.lower()
         collector.open(file.samplerate, file.channels)
         try:
-            while len(block_TC := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+            for block_TC in _file_blocks(file):
                 collector.add(block_TC)
         except soundfile.LibsndfileError:
             return Found(container.name, codec, True)
         missing = file.format == "FLAC" and collector.frames < file.frames
         return Found(container.name, codec, missing)
+
+
+def sndfile_blocks(stream: BinaryIO, container: Container) -> Iterator[NDArray[np.float32]]:
+    """The blocks that `read_sndfile` collected, once more."""
+    with soundfile.SoundFile(_Nameless(stream)) as file, suppress(soundfile.LibsndfileError):
+        yield from _file_blocks(file)
+
+
+def _file_blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
+    while len(block_TC := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+        yield block_TC
 
 
 class _Nameless:
@@ -156,6 +181,7 @@ def read_ffmpeg(stream: BinaryIO, container: Container, collector: Collector) ->
     import av  # slow to load, and most corpora never need it
 
     av.logging.set_level(av.logging.PANIC)
+    collector.by = "ffmpeg"
     try:
         with _opened(stream, container) as media:
             if not media.streams.audio:
@@ -173,6 +199,14 @@ def read_ffmpeg(stream: BinaryIO, container: Container, collector: Collector) ->
         raise EmptyAudio("has a header but no samples", item=collector.name)
     short_s = stated_s - collector.frames / collector.rate_hz
     return Found(name, codec, damaged or short_s > max(_CUT_TOLERANCE_S, 0.01 * stated_s))
+
+
+def ffmpeg_blocks(stream: BinaryIO, container: Container) -> Iterator[NDArray[np.float32]]:
+    """The blocks that `read_ffmpeg` collected, once more."""
+    with _opened(stream, container) as media:
+        for frame in _frames(media, media.streams.audio[0]):
+            if frame is not None:
+                yield _frame_samples(frame)
 
 
 def _opened(stream: BinaryIO, container: Container) -> Any:

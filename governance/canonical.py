@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 _BLOCK_BYTES = 1 << 20
 
@@ -29,10 +29,16 @@ def bytes_digest(content: bytes) -> str:
 
 def file_digest(path: Path) -> str:
     """``sha256:<hex>`` of a file, read in blocks."""
-    sha = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            sha.update(block)
+        return stream_digest(stream)
+
+
+def stream_digest(stream: BinaryIO) -> str:
+    """``sha256:<hex>`` of an open binary file, from its beginning, read in blocks."""
+    sha = hashlib.sha256()
+    stream.seek(0)
+    while block := stream.read(_BLOCK_BYTES):
+        sha.update(block)
     return "sha256:" + sha.hexdigest()
 
 

@@ -10,23 +10,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.audio import decode, to_mono_16k
-from data.audio_errors import AudioError
-from data.units import SAMPLE_RATE_HZ
+from data.audio_errors import AudioError, UndecodableAudio
+from data.blocks import Recording, open_recording
 from features.decode import HotwordGraph, StreamingDecoder, hotword_graph, make_decoder
-from governance.canonical import bytes_digest, file_digest
+from governance.canonical import bytes_digest, file_digest, stream_digest
 from governance.errors import AuricleError
 from serving import assemble
 from serving.engine.engine import Engine
 from serving.evidence import HeardWord, heard_segments, heard_words
 from serving.file_options import NOTHING_SPECIAL, FileOptions
-from serving.front.cutter import CutRule, PauseCutter, Piece
-from serving.front.front_end import FrontEnd, StartState
+from serving.front.cutter import CutRule, Piece
+from serving.front.front_end import StartState
+from serving.front.lane import Lane, pieces_of
 from serving.front.warm_start import WarmStart
 from serving.prepared import Prepared, normalisation, timings_of
 from serving.problems import AudioTooShort
@@ -41,7 +41,8 @@ from serving.streaming.streams import (
 )
 
 Floats = NDArray[np.float32]
-_BLOCK_SAMPLES = 30 * SAMPLE_RATE_HZ  # features are made in blocks, so memory stays bounded
+Content = bytes | Path | BinaryIO
+_MOST_CHANNELS = 8  # as speakers of their own
 _SHORTEST_S = 0.1
 # Nats for each letter of an expected phrase. Given the words that it missed, barista's dev split lost
 # 4 of 21 errors; given five words that were not said, it gained none (0.8: 7 lost, 2 gained).
@@ -54,7 +55,7 @@ _SILENCE_PEAK = 1e-3  # -60 dBFS: nothing was recorded
 class AudioRequest:
     """One recording to transcribe."""
 
-    content: bytes | Path
+    content: Content  # a binary file stays open until the transcript is there
     name: str = "audio"  # what messages call it
     speaker: str | None = None  # pseudonym, for a warm start
     options: FileOptions = NOTHING_SPECIAL
@@ -121,7 +122,9 @@ class AuricleRecognizer:
     def prepare(self, request: AudioRequest) -> Prepared:
         """Decode the audio and choose the prior; the features follow piece by piece."""
         began = time.perf_counter()
-        audio = decode(request.content, name=request.name, max_duration_s=self._max_duration_s)
+        audio = open_recording(
+            request.content, name=request.name, max_duration_s=self._max_duration_s
+        )
         if audio.duration_s < _SHORTEST_S:
             raise AudioTooShort(
                 f"lasts {audio.duration_s * 1000:.0f} ms, the shortest audio that can be "
@@ -129,9 +132,14 @@ class AuricleRecognizer:
                 item=request.name,
                 mend="send a longer recording",
             )
-        samples_T = to_mono_16k(audio)
+        multichannel = request.options.multichannel
+        if multichannel and audio.channels > _MOST_CHANNELS:
+            raise UndecodableAudio(
+                f"has {audio.channels} channels; at most {_MOST_CHANNELS} can be transcribed apart",
+                item=request.name,
+                mend="send fewer channels, or all of them mixed",
+            )
         start = self._warm_start.begin(request.speaker, native_rate_hz=audio.rate_hz)
-        silent = float(np.abs(samples_T).max(initial=0.0)) < _SILENCE_PEAK
         hotwords, unusable = self.hotword_graph(request.options.hotwords)
         unusable += request.options.unusable_hotwords
         prepared = Prepared(
@@ -142,7 +150,9 @@ class AuricleRecognizer:
                 *(["truncated_audio"] if audio.truncated else []),
                 *([f"unusable_hotwords:{unusable}"] if unusable else []),
             ],
-            pieces=iter(()) if silent else self._pieces(samples_T, start),
+            pieces=iter(())
+            if audio.peak < _SILENCE_PEAK
+            else self._pieces(audio, start, multichannel=multichannel),
             options=request.options,
             hotwords=hotwords,
             degradation=request.degradation,
@@ -177,6 +187,7 @@ class AuricleRecognizer:
             self.table,
             offset_s=piece.start_frame * self.config.feature_spec.hop_ms / 1000,
             frame_s=self.config.frame_ms / 1000,
+            channel=piece.channel,
             spelling=prepared.options.spelling,
         )
         prepared.heard += heard
@@ -289,15 +300,19 @@ class AuricleRecognizer:
             transcript=self.transcript(prepared, total_s=time.perf_counter() - began)
         )
 
-    def _pieces(self, samples_T: Floats, start: StartState) -> Iterator[Piece]:
-        """Features block by block; only the recording's samples are held whole."""
-        front_end = FrontEnd(self.config.feature_spec, start)
-        cutter = PauseCutter(self._cut_rule)
-        for at in range(0, len(samples_T), _BLOCK_SAMPLES):
-            yield from cutter.accept(front_end.accept(samples_T[at : at + _BLOCK_SAMPLES]))
-        yield from cutter.accept(front_end.finish())
-        yield from cutter.finish()
+    def _pieces(
+        self, recording: Recording, start: StartState, *, multichannel: bool
+    ) -> Iterator[Piece]:
+        """Features block by block; a long recording is never held whole."""
+        channels = range(recording.channels) if multichannel else (None,)
+        lanes = [
+            Lane(self.config.feature_spec, start, self._cut_rule, channel=channel)
+            for channel in channels
+        ]
+        yield from pieces_of(recording.blocks_16k(mixed=not multichannel), lanes)
 
 
-def _digest(content: bytes | Path) -> str:
-    return bytes_digest(content) if isinstance(content, bytes) else file_digest(content)
+def _digest(content: Content) -> str:
+    if isinstance(content, bytes):
+        return bytes_digest(content)
+    return file_digest(content) if isinstance(content, Path) else stream_digest(content)

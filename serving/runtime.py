@@ -22,7 +22,7 @@ from serving.metrics import ServiceMetrics
 from serving.observe import spans
 from serving.prepared import Prepared
 from serving.problems import draining, engine_down, overloaded
-from serving.recognizer import AudioRequest, AuricleRecognizer
+from serving.recognizer import AudioRequest, AuricleRecognizer, Content
 from serving.schema import Transcript
 from serving.settings import ServeSettings
 from serving.streaming.resume import StreamKeeper
@@ -114,7 +114,7 @@ class Runtime:
 
     async def transcribe(
         self,
-        read: Callable[[], bytes],
+        read: Callable[[], Content],
         *,
         name: str,
         speaker: str | None,

@@ -103,7 +103,7 @@ def _call(request: Request, form: TranscriptionForm, network_s: float) -> Call:
 
     async def call(on_heard: Hear | None) -> Transcript:
         transcript = await runtime.transcribe(
-            form.upload.file.read,
+            lambda: form.upload.file,
             name=shown_name(form.upload.filename),
             speaker=speaker,
             network_s=network_s,

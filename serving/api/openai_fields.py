@@ -67,6 +67,11 @@ FIELDS = (
         "redact_mode", "honoured",
         "`mask`, `remove`; `both` with `verbose_json` and the scope `unredacted`", own=True,
     ),
+    Field(
+        "multichannel", "honoured",
+        "`true`: up to 8 channels are speakers of their own, named in words and segments; "
+        "not with `stream` or `include[]`", own=True,
+    ),
     Field("known_speaker_names", "refused", _REFUSED, many=True),
     Field("known_speaker_references", "refused", _REFUSED, many=True),
 )  # fmt: skip

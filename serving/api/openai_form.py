@@ -62,16 +62,19 @@ def check_form(form: FormData, runtime: Runtime) -> TranscriptionForm:
     granularities = _chosen(form, "timestamp_granularities", GRANULARITIES)
     if granularities and response_format != "verbose_json":
         raise _refused("timestamp_granularities[]", "needs response_format=verbose_json")
+    stream = _stream(form, response_format)
+    _check_channels(form, stream=stream, logprobs=logprobs)
     phrases = expected(_text(form, "prompt"), _many(form, "keywords"))
     return TranscriptionForm(
         upload=upload,
         response_format=response_format,
         granularities=granularities or ("segment",),
         logprobs=logprobs,
-        stream=_stream(form, response_format),
+        stream=stream,
         options=FileOptions(
             pause_s=openai_chunking.pause_of(form),
             spelling=logprobs,
+            multichannel=_yes(form, "multichannel"),
             hotwords=phrases.phrases,
             unusable_hotwords=phrases.left_out,
         ),
@@ -81,12 +84,24 @@ def check_form(form: FormData, runtime: Runtime) -> TranscriptionForm:
 
 
 def _stream(form: FormData, response_format: str) -> bool:
-    asked = _text(form, "stream").lower()
-    if asked not in ("", "true", "false"):
-        raise _refused("stream", "must be true or false")
-    if asked == "true" and response_format != "json":
+    asked = _yes(form, "stream")
+    if asked and response_format != "json":
         raise _refused("stream", "needs response_format=json: events are JSON")
+    return asked
+
+
+def _yes(form: FormData, name: str) -> bool:
+    asked = _text(form, name).lower()
+    if asked not in ("", "true", "false"):
+        raise _refused(name, "must be true or false")
     return asked == "true"
+
+
+def _check_channels(form: FormData, *, stream: bool, logprobs: bool) -> None:
+    """Channels are put in order of time at the end, so that nothing can be told before."""
+    if _yes(form, "multichannel") and (stream or logprobs):
+        field = "stream" if stream else "include[]"
+        raise _refused(field, "cannot be combined with multichannel")
 
 
 def redacted_for(connection: HTTPConnection, form: TranscriptionForm) -> TranscriptionForm:

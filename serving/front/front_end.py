@@ -33,11 +33,17 @@ class FrontEnd:
     def __init__(self, spec: FeatureSpec, start: StartState) -> None:
         self._fbank = StreamingFbank(spec)
         self._normaliser = RunningNormaliser(start.mean_F, start.std_F, start.prior_frames)
+        self.level_T: NDArray[np.float64] = np.empty(0)
+        """Mean log-mel of the frames given last, before their normalisation."""
 
     def accept(self, samples_T: Floats) -> Floats:
         """Normalised frames that the samples complete."""
-        return self._normaliser.apply(self._fbank.accept(samples_T))
+        return self._normalised(self._fbank.accept(samples_T))
 
     def finish(self) -> Floats:
         """Frames that were held back until the end."""
-        return self._normaliser.apply(self._fbank.finish())
+        return self._normalised(self._fbank.finish())
+
+    def _normalised(self, x_TF: Floats) -> Floats:
+        self.level_T = x_TF.mean(axis=1, dtype=np.float64)
+        return self._normaliser.apply(x_TF)
