@@ -43,10 +43,11 @@ class Running:
         return sum(one.memory_info().rss for one in self.family()) / _MB
 
     def gauge(self, name: str) -> float:
-        """A figure of its metrics page."""
+        """A figure of its metrics page, summed over its workers."""
         _, page = self.client._request("GET", "/metrics", None, {})
-        found = re.search(rf"^{name} ([0-9.e+]+)$", page.decode(), re.MULTILINE)
-        return float(found[1]) if found else float("nan")
+        pattern = rf"^{name}(?:{{[^}}]*}})? ([0-9.e+]+)$"
+        found = re.findall(pattern, page.decode(), re.MULTILINE)
+        return sum(map(float, found)) if found else float("nan")
 
 
 @contextmanager
