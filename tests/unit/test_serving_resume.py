@@ -238,6 +238,7 @@ def test_a_session_is_found_by_its_id_alone_and_not_for_ever(bundle_dir: Path) -
             session = one.response.headers["x-auricle-session"]
             one.send(PCM[:6_400])
             _reset(one)
+        wait_until(lambda: all(one.expiry for one in list(runtime.keeper._streams.values())))
         with connect(kept, additional_headers={"x-auricle-session": "guessed"}) as other:
             # Room is made for who is here, and nothing is told of another's stream.
             assert other.response.headers["x-auricle-session"] not in ("guessed", session)
