@@ -4,9 +4,6 @@ A job that was answered with 202 is on disk. With an ``Idempotency-Key`` a repea
 first answer again, byte for byte. Results come by polling, by server-sent events, or by webhook.
 """
 
-import errno
-import re
-import secrets
 import time
 from typing import Any
 
@@ -15,11 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from governance.canonical import digest
 from serving.api.callers import caller_of, speaker_of
+from serving.api.jobs_accept import PATH, accept_blocking, idempotency_key
 from serving.api.jobs_events import event_stream
 from serving.api.jobs_form import (
-    Submission,
     check_submission,
     fields_of,
     read_json,
@@ -31,26 +27,12 @@ from serving.api.openai_form import read_form
 from serving.api.redaction_choice import shown_to
 from serving.job_service import JobService
 from serving.jobs.aside import aside
-from serving.jobs.blobs import content_digest
 from serving.jobs.changes import NEW_WEBHOOK, NEW_WORK, followers, holder
-from serving.jobs.database import StoreUnavailable
-from serving.jobs.records import (
-    STATES,
-    Accepted,
-    IdempotencyKey,
-    Job,
-    JobDraft,
-    KeyReused,
-    QueueFull,
-    UnknownEndpoint,
-)
+from serving.jobs.records import STATES, Job
 from serving.problems import ApiProblem, draining
 from serving.schema import Transcript
 
 ROUTE = "jobs"
-_PATH = "/v1/jobs"
-_KEY_HEADER = "idempotency-key"
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _FORMATS = ("transcript", "json", "text", "srt", "vtt", "verbose_json")
 _LIMITS = (1, 100)
 
@@ -74,8 +56,8 @@ async def _create(request: Request, jobs: JobService) -> Response:
     if not jobs.runtime.ready:
         raise draining()
     tenant = tenant_of(request)
-    key = _idempotency_key(request)
-    with jobs.only_one(tenant, _PATH, key):
+    key = idempotency_key(request)
+    with jobs.only_one(tenant, PATH, key):
         form: FormData | None = None
         try:
             if request.headers.get("content-type", "").lower().startswith("application/json"):
@@ -86,79 +68,17 @@ async def _create(request: Request, jobs: JobService) -> Response:
             submission = check_submission(fields, jobs.runtime, jobs.sources)
             submission = redacted_for(request, submission)
             speaker = speaker_of(request)
-            accepted = await aside(_accept_blocking, jobs, submission, tenant, speaker, key)
+            accepted = await aside(accept_blocking, jobs, submission, tenant, speaker, key)
         finally:
             if form is not None:
                 await form.close()
     if not accepted.replayed:
         jobs.runtime.metrics.jobs.labels("accepted").inc()
         await jobs.bell.ring(NEW_WORK)
-    headers = {"Location": f"{_PATH}/{accepted.job_id}"}
+    headers = {"Location": f"{PATH}/{accepted.job_id}"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
     return Response(accepted.reply, 202, headers, media_type="application/json")
-
-
-def _accept_blocking(
-    jobs: JobService, submission: Submission, tenant: str, speaker: str | None, key: str | None
-) -> Accepted:
-    """The blob first, then the job; what was refused leaves no blob.
-
-    Where it cannot be said whether a commit happened the blob stays: retention finds orphans.
-    """
-    upload = submission.upload.file if submission.upload is not None else None
-    content = content_digest(upload) if upload is not None else submission.request.reference
-    promise = None
-    if key is not None:
-        options = [
-            content, submission.request.text(), dict(submission.metadata), submission.webhook,
-            speaker,
-        ]  # fmt: skip
-        promise = IdempotencyKey(tenant=tenant, route=_PATH, key=key, fingerprint=digest(options))
-    job_id, blob = f"job_{secrets.token_hex(12)}", ""
-    try:
-        if promise is not None and (known := jobs.store.stored_reply(promise)) is not None:
-            return known
-        if upload is not None:
-            blob = jobs.blobs.put(upload, job_id=job_id, digest=content)
-        draft = JobDraft(
-            id=job_id, tenant=tenant, request=submission.request, speaker=speaker, blob=blob,
-            metadata=submission.metadata, webhook=submission.webhook,
-        )  # fmt: skip
-        accepted = jobs.store.accept(draft, promise)
-    except (KeyReused, QueueFull, UnknownEndpoint) as error:
-        jobs.blobs.remove(blob)
-        raise _as_problem(error) from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreUnavailable("its disk is full") from error
-        raise
-    if accepted.replayed:
-        jobs.blobs.remove(blob)
-    return accepted
-
-
-def _as_problem(error: KeyReused | QueueFull | UnknownEndpoint) -> ApiProblem:
-    if isinstance(error, KeyReused):
-        return ApiProblem(
-            422,
-            "This Idempotency-Key was used for another request.",
-            param="Idempotency-Key",
-            code="idempotency_key_reused",
-        )
-    if isinstance(error, QueueFull):
-        return ApiProblem(
-            429,
-            f"Too many unfinished jobs: {error.message}.",
-            code="too_many_jobs",
-            retry_after_s=5,
-        )
-    return ApiProblem(
-        400,
-        "There is no such enabled webhook endpoint.",
-        param="webhook",
-        code="webhook_not_found",
-    )
 
 
 async def listing(request: Request) -> Response:
@@ -296,13 +216,6 @@ def _tell_all(jobs: JobService, job_id: str) -> None:
     jobs.changes.tell(followers(job_id))
 
 
-def _idempotency_key(request: Request) -> str | None:
-    key = request.headers.get(_KEY_HEADER)
-    if key is not None and not _KEY.fullmatch(key):
-        raise refused("Idempotency-Key", "must be 1 to 255 printable ASCII characters")
-    return key
-
-
 def _no_such_job() -> ApiProblem:
     return ApiProblem(404, "There is no such job.", code="job_not_found")
 
@@ -317,10 +230,10 @@ def _no_result(job: Job) -> ApiProblem:
 
 def routes() -> list[Any]:
     """The routes of this room."""
-    one = f"{_PATH}/{{job_id}}"
+    one = f"{PATH}/{{job_id}}"
     return [
-        Route(_PATH, create, methods=["POST"]),
-        Route(_PATH, listing, methods=["GET"]),
+        Route(PATH, create, methods=["POST"]),
+        Route(PATH, listing, methods=["GET"]),
         Route(one, retrieve, methods=["GET"]),
         Route(one, erase, methods=["DELETE"]),
         Route(f"{one}/cancel", cancel, methods=["POST"]),
