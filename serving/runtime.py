@@ -140,15 +140,11 @@ class Runtime:
             most = _PIECES_AT_ONCE if on_heard is None else 1
 
             def prepare() -> tuple[Prepared, list[Piece]]:
-                prepared = recognizer.prepare(
-                    AudioRequest(
-                        content=read(),
-                        name=name,
-                        speaker=speaker,
-                        options=options,
-                        degradation=degradation,
-                    )
-                )
+                asked = AudioRequest(
+                    content=read(), name=name, speaker=speaker, options=options,
+                    degradation=degradation,
+                )  # fmt: skip
+                prepared = recognizer.prepare(asked)
                 return prepared, recognizer.next_pieces(prepared, most)
 
             prepared, pieces = await self.work(prepare)
@@ -165,22 +161,22 @@ class Runtime:
                     break
                 pieces = await self.work(recognizer.next_pieces, prepared, most)
             ended = time.perf_counter()
-            spent_s = ended - began
-            prepared.book_waiting(spent_s)
-            total_s = network_s + spent_s
+            prepared.book_waiting(ended - began)
+            total_s = network_s + ended - began
             transcript = recognizer.transcript(prepared, network_s=network_s, total_s=total_s)
-            outcome = Outcome(
-                waited_s=max(0.0, ended - started - prepared.steps_s), worked_s=prepared.steps_s
-            )
-            visit.answered(outcome, audio_s=prepared.duration_s, work_s=prepared.work_s)
-        self.metrics.stages("file", prepared.seconds)
+            _teach(visit, prepared, inside_s=ended - started)
         self.metrics.recorded(
             "file" if deadline_s is None else "job",
             network_s=network_s, total_s=total_s, audio_s=prepared.duration_s,
         )  # fmt: skip
+        self._book(prepared)
+        return transcript
+
+    def _book(self, prepared: Prepared) -> None:
+        """Count an answered file."""
+        self.metrics.stages("file", prepared.seconds)
         self.metrics.heard("file", prepared.duration_s)
         self.metrics.normalisation.labels(prepared.normalisation.state).inc()
-        return transcript
 
     async def open_stream(
         self, request: StreamRequest, begins: Sequence[SegmentStart] | None = None
@@ -269,6 +265,13 @@ class Runtime:
                 self.metrics.admission_waiting.set(self.entrance.policy.waiting)
                 self.metrics.admission_limit.set(self.entrance.policy.limit.seconds)
                 self.metrics.degradation.set(self.entrance.look())
+
+
+def _teach(visit: Visit, prepared: Prepared, *, inside_s: float) -> None:
+    """What a request took since its turn came shows how much may be let in."""
+    steps_s = prepared.steps_s
+    outcome = Outcome(waited_s=max(0.0, inside_s - steps_s), worked_s=steps_s)
+    visit.answered(outcome, audio_s=prepared.duration_s, work_s=prepared.work_s)
 
 
 @contextmanager

@@ -1,14 +1,19 @@
 """Whether a speaker's earlier recordings warm the front end: a look-up with a deadline."""
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 
 from features.bundle import BundleConfig
-from features.priors import DEFAULT_TENANT, PriorKey, PriorView, channel_of
+from features.priors import DEFAULT_TENANT, Prior, PriorKey, PriorView, channel_of
 from governance.errors import ConfigError
 from serving import logs
+from serving.engine.breaker import Breaker
 from serving.front.front_end import StartState
+
+_LATE = 0.9  # of the deadline: a view that is locked gives up a little before it
 
 
 class WarmStart:
@@ -26,6 +31,8 @@ class WarmStart:
         self._tenant = tenant
         self._deadline_ms = deadline_ms
         self._view = _open(priors_path)
+        self._breaker = Breaker(clock=time.monotonic)
+        self._lock = threading.Lock()  # workers look up side by side
         self._cold = StartState(
             mean_F=np.asarray(config.norm.mean, np.float32),
             std_F=np.asarray(config.norm.std, np.float32),
@@ -42,7 +49,7 @@ class WarmStart:
             channel=channel_of(native_rate_hz),
             fingerprint=self._config.feature_fingerprint,
         )
-        prior = self._view.lookup(key, deadline_ms=self._deadline_ms)
+        prior = self._looked_up(self._view, key)
         if prior is None or prior.mean_F.shape != self._cold.mean_F.shape:
             return self._cold
         return StartState(
@@ -51,6 +58,22 @@ class WarmStart:
             prior_frames=self._cold.prior_frames,
             prior_digest=prior.digest,
         )
+
+    def _looked_up(self, view: PriorView, key: PriorKey) -> Prior | None:
+        """A view that is late again and again costs nobody its deadline for a while."""
+        with self._lock:
+            if not self._breaker.allows():
+                return None
+        began = time.monotonic()
+        prior = view.lookup(key, deadline_ms=self._deadline_ms)
+        spent_ms = 1000 * (time.monotonic() - began)
+        late = prior is None and spent_ms >= _LATE * self._deadline_ms
+        with self._lock:
+            if late:
+                self._breaker.failed()
+            else:
+                self._breaker.succeeded()
+        return prior
 
     def close(self) -> None:
         """Let go of the view."""

@@ -1,6 +1,7 @@
 """Under pressure something is given up and named; what fails again and again is left alone."""
 
 import asyncio
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
+from features.bundle import Bundle
 from features.decode import DecoderConfig
+from features.priors import Prior, PriorKey, channel_of, write_view
 from serving.admission.ladder import REFUSE, Ladder, LadderRules
 from serving.admission.policy import NoRoom, Priority
 from serving.engine.batcher import Batcher, Chunk
 from serving.engine.breaker import Breaker
+from serving.front.warm_start import WarmStart
 from serving.metrics import ServiceMetrics
 from serving.problems import ApiProblem
 from serving.schema import Transcript
@@ -164,6 +168,36 @@ def test_a_model_that_fails_on_everything_is_left_alone_and_tried_again() -> Non
         await batcher.close()
 
     asyncio.run(scene())
+
+
+def test_a_prior_view_that_is_always_late_is_spared_and_found_again(
+    beam_dir: Path, tmp_path: Path
+) -> None:
+    config = Bundle.load(beam_dir).config
+    size = len(config.norm.mean)
+    key = PriorKey(
+        tenant="default", speaker="s1", channel=channel_of(16_000),
+        fingerprint=config.feature_fingerprint,
+    )  # fmt: skip
+    prior = Prior(mean_F=np.ones(size, np.float32), frames=1000)
+    path = tmp_path / "priors.sqlite"
+    write_view(path, [(key, prior.to_bytes())])
+    clock = Clock()
+    warm = WarmStart(config, path, deadline_ms=20.0)
+    warm._breaker = Breaker(clock=clock)
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN EXCLUSIVE")  # a lock that never ends: every look-up is late
+    for _ in range(5):
+        assert not warm.begin("s1", native_rate_hz=16_000).warm
+    assert not warm._breaker.may_work
+    writer.execute("ROLLBACK")
+    assert not warm.begin("s1", native_rate_hz=16_000).warm, "not even asked"
+    clock.now_s += 5.0
+    warm._deadline_ms = 5_000.0
+    assert warm.begin("s1", native_rate_hz=16_000).warm
+    assert warm._breaker.may_work
+    writer.close()
+    warm.close()
 
 
 @pytest.fixture(scope="module")
