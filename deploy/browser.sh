@@ -6,6 +6,9 @@ set -euo pipefail
 fail() { printf 'browser: %s\n' "$1" >&2; exit 1; }
 find_browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
 
+# one at a time: several test processes may find the same package missing
+exec 9>"${TMPDIR:-/tmp}/auricle-packages.lock"
+flock 9
 if ! find_browser; then
   command -v apt-get >/dev/null || fail "no Chromium. Mend: install it by your system's package manager."
   as_root=""

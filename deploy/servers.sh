@@ -6,7 +6,10 @@ missing=""
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
 [ -z "$missing" ] && { echo "nothing is missing"; exit 0; }
-run() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+# one at a time: several test processes may find the same package missing
+exec 9>"${TMPDIR:-/tmp}/auricle-packages.lock"
+flock 9
+run() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 run apt-get update -q
 # shellcheck disable=SC2086  # a list of package names
 run env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing

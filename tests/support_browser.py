@@ -11,8 +11,8 @@ from typing import Any
 
 from serving.client import Client
 from serving.packaging.launch import serve_command, serve_environment
+from tests.support_packages import installed
 
-ROOT = Path(__file__).resolve().parent.parent
 _START_LIMIT_S = 120
 
 
@@ -47,10 +47,7 @@ def chromium(microphone: Path) -> Iterator[Any]:
     """Playwright's handle of Debian's Chromium; what its microphone hears is the WAV file."""
     from playwright.sync_api import sync_playwright
 
-    done = subprocess.run(
-        ["bash", "deploy/browser.sh"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    program = installed("browser.sh").splitlines()[-1]
     arguments = [
         "--no-sandbox",  # root in a container; the page is our own
         "--use-fake-device-for-media-stream",
@@ -58,6 +55,6 @@ def chromium(microphone: Path) -> Iterator[Any]:
         f"--use-file-for-fake-audio-capture={microphone}%noloop",
     ]
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=done.stdout.strip(), args=arguments)
+        browser = driver.chromium.launch(executable_path=program, args=arguments)
         yield browser
         browser.close()

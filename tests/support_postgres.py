@@ -12,17 +12,22 @@ from pathlib import Path
 
 import pytest
 
-_PLACES = (*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), Path("/usr/bin"))
+from tests.support_packages import installed
 
 
 def _program(name: str) -> str:
-    for folder in _PLACES:
+    if (found := _find(name)) is None:
+        installed("servers.sh")
+        found = _find(name)
+    assert found, name
+    return found
+
+
+def _find(name: str) -> str | None:
+    for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
         if (folder / name).exists():
             return str(folder / name)
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"there is no {name}: deploy/servers.sh installs it")
-    return found
+    return shutil.which(name)
 
 
 def _user() -> str | None:

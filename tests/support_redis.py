@@ -7,15 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from tests.support_packages import installed
+
+
+def _program() -> str | None:
+    return shutil.which("redis-server") or shutil.which("valkey-server")
 
 
 @contextmanager
 def redis_server() -> Iterator[str]:
     """Its address; nothing is kept on disk."""
-    program = shutil.which("redis-server") or shutil.which("valkey-server")
-    if program is None:
-        pytest.skip("there is no redis-server: deploy/servers.sh installs it")
+    if not (program := _program()):
+        installed("servers.sh")
+        program = _program()
+    assert program
     import redis
 
     folder = Path(tempfile.mkdtemp(prefix="auricle-redis-", dir="/tmp"))
