@@ -105,7 +105,8 @@ class Client:
         query |= {"interim_results": "true", **(parameters or {})}
         address = f"ws{self.url.removeprefix('http')}/v1/listen?{urlencode(query)}"
         result = StreamResult()
-        with connect(address, close_timeout=_CLOSE_TIMEOUT_S, max_size=None) as socket:
+        options: Any = {"close_timeout": _CLOSE_TIMEOUT_S, "max_size": None}
+        with connect(address, additional_headers=self._credentials(), **options) as socket:
             size = max(1, round(rate_hz * chunk_ms / 1000)) * 2 * channels
             try:
                 for at in range(0, len(pcm), size):

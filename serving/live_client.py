@@ -68,21 +68,7 @@ async def converse(
             close_timeout=_CLOSE_TIMEOUT_S,
         ) as socket:
             talk.began_s = time.perf_counter()
-
-            async def send() -> None:
-                try:
-                    async for block in blocks:
-                        await socket.send(block)
-                        talk.audio_s += len(block) / _BYTES_PER_SAMPLE / rate_hz
-                        talk.sent_s = time.perf_counter()
-                    await socket.send(json.dumps({"type": "CloseStream"}))
-                except ConnectionClosed:
-                    return  # the reader tells how it ended
-                except Exception as error:
-                    failures.append(error)
-                    await socket.close()  # no more audio will come: the reader must not wait for it
-
-            sending = asyncio.create_task(send())
+            sending = asyncio.create_task(_send(socket, blocks, rate_hz, talk, failures))
             try:
                 async for text in socket:
                     _book(json.loads(text), talk, tell)
@@ -104,6 +90,24 @@ async def converse(
     talk.ended_s = time.perf_counter()
     talk.close_code = socket.close_code
     return talk
+
+
+async def _send(
+    socket: Any, blocks: AsyncIterator[bytes], rate_hz: int, talk: Talk, failures: list[Exception]
+) -> None:
+    from websockets.exceptions import ConnectionClosed
+
+    try:
+        async for block in blocks:
+            await socket.send(block)
+            talk.audio_s += len(block) / _BYTES_PER_SAMPLE / rate_hz
+            talk.sent_s = time.perf_counter()
+        await socket.send(json.dumps({"type": "CloseStream"}))
+    except ConnectionClosed:
+        return  # the reader tells how it ended
+    except Exception as error:
+        failures.append(error)
+        await socket.close()  # no more audio will come: the reader must not wait for it
 
 
 async def paced(pcm: bytes, *, rate_hz: int, block_ms: float = 100.0) -> AsyncIterator[bytes]:
