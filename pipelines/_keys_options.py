@@ -39,7 +39,7 @@ def add_commands(actions: Any, command: Any) -> None:
         actions, "usage", "pipelines.keys:usage", "requests and audio seconds of a tenant"
     )
     for parser in (ruled, used):
-        parser.add_argument("tenant", metavar="TENANT")
+        parser.add_argument("tenant", metavar="TENANT", help="on whose behalf keys work")
     for option in LIMITS:
         kind = whole(0) if option in ("requests_per_minute", "streams") else amount(zero=True)
         ruled.add_argument(f"--{option.replace('_', '-')}", type=kind, help="0: no limit")
