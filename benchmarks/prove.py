@@ -34,6 +34,8 @@ PROOFS = (
     Proof(name="features", what="front-end speed beside its peers", short=True),
     Proof(name="decode", what="decoding cost beside its peer", short=True),
     Proof(name="cold", what="start-up times, bento sizes, the demo", short=True, full=("--demo",)),
+    Proof(name="redaction", what="personal data: recall, precision, leaks", short=True),
+    Proof(name="serve", what="the service beside its engine, at and beyond capacity", short=False),
     Proof(name="alerts", what="rules and dashboards in a real Prometheus", short=False),
     Proof(name="change", what="what a change costs", short=False),
     Proof(name="soak", what="kill storms and abrupt disconnects", short=False),
