@@ -64,7 +64,8 @@ async def refuse_unread(problem: ApiProblem, scope: Scope, receive: Receive, sen
     if awaited:  # the client sends nothing before it is told to
         return
     with suppress(TimeoutError, ApiProblem):  # slow, or longer than any body may be
-        await asyncio.wait_for(_passed_over(receive), _LINGER_S)
+        async with asyncio.timeout(_LINGER_S):
+            await _passed_over(receive)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

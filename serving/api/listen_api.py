@@ -189,7 +189,8 @@ class Conversation:
             return "abandoned"
         await self._outbox.close()
         with suppress(TimeoutError, RuntimeError):
-            await asyncio.wait_for(self._socket.close(ending.code, ending.shown), _CLOSE_S)
+            async with asyncio.timeout(_CLOSE_S):
+                await self._socket.close(ending.code, ending.shown)
         return ending.outcome
 
     async def _conclude(self, *, provisional: bool) -> None:

@@ -70,7 +70,8 @@ class Outbox:
                 letter = self._waiting.popleft()
                 self._bytes -= len(letter.text)
                 try:
-                    await asyncio.wait_for(self._socket.send_text(letter.text), self._max_wait_s)
+                    async with asyncio.timeout(self._max_wait_s):
+                        await self._socket.send_text(letter.text)
                 except TimeoutError:
                     self.stuck.set()
                     return

@@ -115,7 +115,8 @@ class Work:
     async def _next(self) -> list[HeardWord] | None:
         """The next words; none where it was quiet for long; None at the end."""
         try:
-            return await asyncio.wait_for(self._news.get(), _QUIET_S)
+            async with asyncio.timeout(_QUIET_S):
+                return await self._news.get()
         except TimeoutError:
             return []
 

@@ -105,7 +105,8 @@ class Sources:
         self.policy.check_object(reference)
         copy = aside(_copy_object, reference, path, self.policy.max_bytes)
         try:
-            await asyncio.wait_for(copy, self.policy.timeout_s)
+            async with asyncio.timeout(self.policy.timeout_s):
+                await copy
         except AudioTooLarge as error:
             raise from_audio_error(error) from None
         except FileNotFoundError:

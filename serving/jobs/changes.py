@@ -46,7 +46,8 @@ class Changes:
 async def happened(event: asyncio.Event, *, within_s: float) -> bool:
     """Wait for the event and take it; False when the time is over."""
     try:
-        await asyncio.wait_for(event.wait(), within_s)
+        async with asyncio.timeout(within_s):
+            await event.wait()
     except TimeoutError:
         return False
     event.clear()

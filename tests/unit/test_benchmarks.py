@@ -70,7 +70,8 @@ def test_a_plateau_is_told_from_a_leak() -> None:
 
 
 def test_the_interval_is_the_one_of_the_textbook() -> None:
-    stats = pytest.importorskip("scipy.stats")
+    from scipy import stats
+
     looks = memory(3.0)[:12]
     found = soak.slope_kb(looks)
     theirs = stats.theilslopes([y * 1000 for _, y in looks], [x for x, _ in looks], 0.95)

@@ -271,11 +271,14 @@ def test_what_is_kept_for_the_absent_is_bounded(bundle_dir: Path) -> None:
 
 
 def test_of_several_that_come_back_at_once_the_last_talks(service: tuple[str, Runtime]) -> None:
-    place = "ws" + service[0].removeprefix("http")
+    url, runtime = service
+    place = "ws" + url.removeprefix("http")
     place += "/v1/listen?encoding=linear16&sample_rate=16000&resumable=true"
     with connect(place, compression=None) as first:
         session = {"x-auricle-session": first.response.headers["x-auricle-session"]}
-        first.send(PCM[:320_000])  # it takes a while, and nobody else may talk meanwhile
+        kept = runtime.keeper._streams[session["x-auricle-session"]]
+        first.send(PCM[:320_000])
+        wait_until(lambda: kept.next_byte == 320_000)  # what is not heard yet is asked for again
         talked = []
 
         def come_back() -> None:
