@@ -22,6 +22,7 @@ Floats = NDArray[np.float32]
 
 _FRAMES_PER_S = 100
 _LEAST_FRAMES = 7  # the subsampling needs them for its first output
+_FAINT_FRAMES = 25  # a word may begin so long before its level stands out
 
 
 class Archive(Protocol):
@@ -49,9 +50,17 @@ class Batch(NamedTuple):
     chunk_frames: int  # 0 = full context
     x_BTF: Tensor  # float32, normalised, zero-padded
     len_B: Tensor  # int64 feature frames
+    hush_B: Tensor  # int64 encoder frames before anybody speaks: they can hold no label
     tokens_N: Tensor  # int64, all references end to end
     token_len_B: Tensor  # int64
     infeasible: int  # rows too short to spell their reference
+
+
+class View(NamedTuple):
+    """One version of a recording."""
+
+    x_TF: Floats
+    onset: int  # feature frame at which speech begins; 0 where that is not known
 
 
 class TrainingData:
@@ -85,13 +94,13 @@ class TrainingData:
     def __getitem__(self, step: int) -> Batch:
         indices = self.sampler.batch(0 if self._one_batch else step)
         if self._one_batch:
-            rows = [self._plain(self._examples[index]) for index in indices]
+            views = [self._plain(index) for index in indices]
         else:
-            rows = [self.view(index, step) for index in indices]
+            views = [self.view(index, step) for index in indices]
         tokens = [self._examples[index].tokens for index in indices]
-        return collate(rows, tokens, step, draw_chunk(self._config, step))
+        return collate(views, tokens, step, draw_chunk(self._config, step))
 
-    def view(self, index: int, step: int, view: int = 0) -> Floats:
+    def view(self, index: int, step: int, view: int = 0) -> View:
         """One augmented, normalised and cut version of a recording."""
         config, example = self._config.augment, self._examples[index]
         rng = generator(self._config.seed, step, example.utterance_id, view)
@@ -106,11 +115,14 @@ class TrainingData:
         if touched:
             x_TF = corrupt(x_TF, config, rng, self._other)
         warm = example.prior_mean_F is not None and rng.random() < self._config.warm_prior_chance
-        x_TF = self._normalise(x_TF, example if warm else None)
-        return spec_augment(x_TF[keep], config, rng) if touched else x_TF[keep]
+        x_TF = self._normalise(x_TF, example if warm else None)[keep]
+        if touched:
+            x_TF = spec_augment(x_TF, config, rng)
+        return View(x_TF, start - keep.start)
 
-    def _plain(self, example: Example) -> Floats:
-        return self._normalise(self._archive.get(example.utterance_id, 1.0), None)
+    def _plain(self, index: int) -> View:
+        x_TF = self._archive.get(self._examples[index].utterance_id, 1.0)
+        return View(self._normalise(x_TF, None), self._speech[index][0])
 
     def _normalise(self, x_TF: NDArray[Any], warm: Example | None) -> Floats:
         # The whole recording is normalised before it is cut: the state is then the one in service.
@@ -150,25 +162,28 @@ def draw_chunk(config: TrainConfig, step: int) -> int:
 
 
 def collate(
-    rows: Sequence[Floats], tokens: Sequence[Sequence[int]], step: int, chunk_frames: int
+    views: Sequence[View], tokens: Sequence[Sequence[int]], step: int, chunk_frames: int
 ) -> Batch:
     """Pad with zeros to the longest row."""
+    rows = [view.x_TF for view in views]
     lengths = [len(row) for row in rows]
     x_BTF = np.zeros((len(rows), max(_LEAST_FRAMES, *lengths), rows[0].shape[1]), np.float32)
     for number, row in enumerate(rows):
         x_BTF[number, : len(row)] = row
-    infeasible = sum(
-        output_frames(length) < frames_needed(spelled)
+    spare = [
+        output_frames(length) - frames_needed(spelled)
         for length, spelled in zip(lengths, tokens, strict=True)
-    )
+    ]
+    hush = [output_frames(max(0, view.onset - _FAINT_FRAMES)) for view in views]
     return Batch(
         step=step,
         chunk_frames=chunk_frames,
         x_BTF=torch.from_numpy(x_BTF),
         len_B=torch.tensor(lengths),
+        hush_B=torch.tensor([max(0, min(pair)) for pair in zip(hush, spare, strict=True)]),
         tokens_N=torch.tensor([token for spelled in tokens for token in spelled]),
         token_len_B=torch.tensor([len(spelled) for spelled in tokens]),
-        infeasible=infeasible,
+        infeasible=sum(frames < 0 for frames in spare),
     )
 
 
@@ -189,8 +204,8 @@ def clean_batches(
         following = order[position + 1] if position + 1 < len(order) else None
         full = following is None or examples[following].frames * (len(group) + 1) > max_frames
         if full:
-            rows = [_clean(archive, examples[i], stats, priors) for i in group]
-            batches.append((group, collate(rows, [examples[i].tokens for i in group], 0, 0)))
+            views = [View(_clean(archive, examples[i], stats, priors), 0) for i in group]
+            batches.append((group, collate(views, [examples[i].tokens for i in group], 0, 0)))
             group = []
     return batches
 

@@ -21,7 +21,8 @@ def batch_loss(model: AcousticModel, batch: Batch, config: TrainConfig) -> Loss:
     encoded = model.encoder(batch.x_BTF, batch.len_B, chunk, config.model.left_chunks(chunk))
 
     def score(x_BTD: Tensor) -> Tensor:
-        return ctc(model.log_probs(x_BTD), encoded.len_B, batch.tokens_N, batch.token_len_B)
+        logp_BTV = model.log_probs(x_BTD)
+        return ctc(logp_BTV, encoded.len_B, batch.tokens_N, batch.token_len_B, batch.hush_B)
 
     middle_BTD = encoded.middle_BTD
     middle = score(middle_BTD) if middle_BTD is not None and config.middle_weight else None

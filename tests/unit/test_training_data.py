@@ -15,6 +15,7 @@ from training.config import AugmentConfig, ModelConfig, TrainConfig
 from training.dataset import Example, TrainingData, clean_batches, draw_chunk
 from training.draws import generator, seed_for
 from training.sampler import BatchSampler
+from training.subsampling import output_frames
 
 MELS = 12
 STATS = NormStats(
@@ -113,7 +114,7 @@ def test_batch_of_a_step_is_a_pure_function():
 
 def test_views_of_a_step_differ():
     data = TrainingData(NoiseArchive(), examples(3), STATS, CONFIG)
-    one, two = data.view(1, 4, view=0), data.view(1, 4, view=1)
+    one, two = data.view(1, 4, view=0).x_TF, data.view(1, 4, view=1).x_TF
     assert one.shape != two.shape or not np.array_equal(one, two)
 
 
@@ -122,7 +123,7 @@ def test_without_augmentation_only_silence_is_cut():
     example = examples(6)[5]
     data = TrainingData(NoiseArchive(), examples(6), STATS, config)
     whole = normalise(NoiseArchive().get("u5"), STATS.mean_F, STATS.std_F)
-    view = data.view(5, 0)
+    view, onset = data.view(5, 0)
     assert len(view) < 0.6 * example.frames
     places = [
         start
@@ -132,6 +133,7 @@ def test_without_augmentation_only_silence_is_cut():
     assert len(places) == 1  # normalised as a whole, then cut: the state of the service
     loud = np.flatnonzero(whole.mean(axis=1) > 0)
     assert places[0] <= loud[0] and loud[-1] < places[0] + len(view)
+    assert abs(places[0] + onset - loud[0]) < 10  # the detector's window
 
 
 def test_cut_never_makes_a_reference_infeasible():
@@ -139,19 +141,30 @@ def test_cut_never_makes_a_reference_infeasible():
     long_text = [replace(examples(1)[0], tokens=tuple([1, 2] * 15))]
     batch = TrainingData(NoiseArchive(), long_text, STATS, config)[0]
     assert int(batch.len_B[0]) == 150 and batch.infeasible == 0
+    assert int(batch.hush_B[0]) <= output_frames(150) - 30
     hopeless = [replace(long_text[0], tokens=(1, 1) * 30)]
     assert TrainingData(NoiseArchive(), hopeless, STATS, config)[0].infeasible == 1
+
+
+def test_frames_before_the_speech_are_hushed():
+    config = replace(CONFIG, augment=replace(STILL, margin_s=(0.6, 0.6)))
+    data = TrainingData(NoiseArchive(), examples(6), STATS, config)
+    batch = data[0]
+    onsets = [data.view(index, 0).onset for index in data.sampler.batch(0)]
+    assert max(onsets) > 40
+    for hush, onset in zip(batch.hush_B.tolist(), onsets, strict=True):
+        assert hush == max(0, (onset - 25 - 3) // 4)
 
 
 def test_warm_prior_is_used_as_often_as_asked():
     prior_F = np.full(MELS, 9.0, np.float32)
     config = replace(CONFIG, augment=STILL, warm_prior_chance=0.5)
     data = TrainingData(NoiseArchive(), examples(1, prior_F), STATS, config)
-    levels = [float(data.view(0, step)[:5].mean()) for step in range(60)]
+    levels = [float(data.view(0, step).x_TF[:5].mean()) for step in range(60)]
     warm = sum(level < np.mean(levels) for level in levels)
     assert 15 <= warm <= 45
     cold = TrainingData(NoiseArchive(), examples(1), STATS, config)
-    assert np.ptp([float(cold.view(0, step)[:5].mean()) for step in range(20)]) < 1.0
+    assert np.ptp([float(cold.view(0, step).x_TF[:5].mean()) for step in range(20)]) < 1.0
 
 
 def test_chunks_mix_full_context_and_the_range():

@@ -16,6 +16,7 @@ from training.schedule import learning_rate
 from training.step import Average, make_optimizer
 from training.subsampling import inputs_for, output_frames
 
+NO_HUSH = torch.tensor([0])
 CONFIG = TrainConfig(model=ModelConfig(), augment=AugmentConfig())
 
 
@@ -24,18 +25,34 @@ def test_ctc_is_per_label_and_matches_the_sum_of_rows():
     logits = torch.randn(2, 9, 5).log_softmax(-1)
     frames, labels = torch.tensor([9, 6]), torch.tensor([3, 2])
     tokens = torch.tensor([1, 2, 3, 4, 4])
-    both = ctc(logits, frames, tokens, labels)
-    first = ctc(logits[:1], frames[:1], tokens[:3], labels[:1])
-    second = ctc(logits[1:], frames[1:], tokens[3:], labels[1:])
+    hush = torch.tensor([2, 0])
+    both = ctc(logits, frames, tokens, labels, hush)
+    first = ctc(logits[:1], frames[:1], tokens[:3], labels[:1], hush[:1])
+    second = ctc(logits[1:], frames[1:], tokens[3:], labels[1:], hush[1:])
     assert torch.isclose(both, (3 * first + 2 * second) / 5)
 
 
 def test_infeasible_row_counts_zero_and_gives_no_gradient():
     logits = torch.randn(1, 2, 5, requires_grad=True)
-    loss = ctc(logits.log_softmax(-1), torch.tensor([2]), torch.tensor([4, 4]), torch.tensor([2]))
+    loss = ctc(
+        logits.log_softmax(-1), torch.tensor([2]), torch.tensor([4, 4]), torch.tensor([2]), NO_HUSH
+    )
     loss.backward()
     assert float(loss.detach()) == 0
     assert torch.isfinite(logits.grad).all() and logits.grad.abs().max() == 0
+
+
+def test_no_label_is_spelled_before_anybody_speaks():
+    """With the first frames hushed the loss is that of the rest, plus a blank in each of them."""
+    torch.manual_seed(0)
+    logits = torch.randn(1, 9, 5, requires_grad=True)
+    logp, (tokens, labels) = logits.log_softmax(-1), (torch.tensor([1, 2]), torch.tensor([2]))
+    loss = ctc(logp, torch.tensor([9]), tokens, labels, torch.tensor([3]))
+    rest = ctc(logp[:, 3:], torch.tensor([6]), tokens, labels, NO_HUSH)
+    assert torch.isclose(loss, rest - logp[0, :3, 0].sum() / 2)
+    loss.backward()
+    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+    assert (logits.grad[0, :3, 0] < 0).all() and (logits.grad[0, :3, 1:] > 0).all()
 
 
 def test_frames_needed_counts_repeats():
