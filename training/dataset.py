@@ -22,7 +22,7 @@ Floats = NDArray[np.float32]
 
 _FRAMES_PER_S = 100
 _LEAST_FRAMES = 7  # the subsampling needs them for its first output
-_FAINT_FRAMES = 25  # a word may begin so long before its level stands out
+_FAINT_FRAMES = 25  # a word may begin so long before its level stands out, or end so long after
 
 
 class Archive(Protocol):
@@ -50,7 +50,7 @@ class Batch(NamedTuple):
     chunk_frames: int  # 0 = full context
     x_BTF: Tensor  # float32, normalised, zero-padded
     len_B: Tensor  # int64 feature frames
-    hush_B: Tensor  # int64 encoder frames before anybody speaks: they can hold no label
+    spoken_B2: Tensor  # int64 encoder frames that may hold labels: the first, one past the last
     tokens_N: Tensor  # int64, all references end to end
     token_len_B: Tensor  # int64
     infeasible: int  # rows too short to spell their reference
@@ -60,7 +60,9 @@ class View(NamedTuple):
     """One version of a recording."""
 
     x_TF: Floats
-    onset: int  # feature frame at which speech begins; 0 where that is not known
+    speech: tuple[
+        int, int
+    ]  # feature frames: its first, one past its last; all where nothing is known
 
 
 class TrainingData:
@@ -118,11 +120,11 @@ class TrainingData:
         x_TF = self._normalise(x_TF, example if warm else None)[keep]
         if touched:
             x_TF = spec_augment(x_TF, config, rng)
-        return View(x_TF, start - keep.start)
+        return View(x_TF, (start - keep.start, end - keep.start))
 
     def _plain(self, index: int) -> View:
         x_TF = self._archive.get(self._examples[index].utterance_id, 1.0)
-        return View(self._normalise(x_TF, None), self._speech[index][0])
+        return View(self._normalise(x_TF, None), self._speech[index])
 
     def _normalise(self, x_TF: NDArray[Any], warm: Example | None) -> Floats:
         # The whole recording is normalised before it is cut: the state is then the one in service.
@@ -170,21 +172,29 @@ def collate(
     x_BTF = np.zeros((len(rows), max(_LEAST_FRAMES, *lengths), rows[0].shape[1]), np.float32)
     for number, row in enumerate(rows):
         x_BTF[number, : len(row)] = row
-    spare = [
-        output_frames(length) - frames_needed(spelled)
-        for length, spelled in zip(lengths, tokens, strict=True)
-    ]
-    hush = [output_frames(max(0, view.onset - _FAINT_FRAMES)) for view in views]
+    needed = [frames_needed(spelled) for spelled in tokens]
+    spoken = [_spoken(view, least) for view, least in zip(views, needed, strict=True)]
     return Batch(
         step=step,
         chunk_frames=chunk_frames,
         x_BTF=torch.from_numpy(x_BTF),
         len_B=torch.tensor(lengths),
-        hush_B=torch.tensor([max(0, min(pair)) for pair in zip(hush, spare, strict=True)]),
+        spoken_B2=torch.tensor(spoken),
         tokens_N=torch.tensor([token for spelled in tokens for token in spelled]),
         token_len_B=torch.tensor([len(spelled) for spelled in tokens]),
-        infeasible=sum(frames < 0 for frames in spare),
+        infeasible=sum(
+            output_frames(length) < least for length, least in zip(lengths, needed, strict=True)
+        ),
     )
+
+
+def _spoken(view: View, least: int) -> tuple[int, int]:
+    """Encoder frames that may hold a view's labels; all, where the speech is too short for them."""
+    start, end = view.speech
+    whole = output_frames(len(view.x_TF))
+    first = output_frames(max(0, start - _FAINT_FRAMES))
+    last = min(whole, output_frames(end + _FAINT_FRAMES))
+    return (first, last) if last - first >= least else (0, whole)
 
 
 def clean_batches(
@@ -204,7 +214,8 @@ def clean_batches(
         following = order[position + 1] if position + 1 < len(order) else None
         full = following is None or examples[following].frames * (len(group) + 1) > max_frames
         if full:
-            views = [View(_clean(archive, examples[i], stats, priors), 0) for i in group]
+            rows = [_clean(archive, examples[i], stats, priors) for i in group]
+            views = [View(x_TF, (0, len(x_TF))) for x_TF in rows]
             batches.append((group, collate(views, [examples[i].tokens for i in group], 0, 0)))
             group = []
     return batches

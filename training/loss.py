@@ -27,17 +27,19 @@ def frames_needed(tokens: Sequence[int]) -> int:
 
 
 def ctc(
-    log_probs_BTV: Tensor, len_B: Tensor, tokens_N: Tensor, token_len_B: Tensor, hush_B: Tensor
+    log_probs_BTV: Tensor, len_B: Tensor, tokens_N: Tensor, token_len_B: Tensor, spoken_B2: Tensor
 ) -> Tensor:
     """Sum over the batch divided by its labels; infeasible rows count zero (see `Batch`).
 
-    The ``hush_B`` first frames of a row must be blank. Left to itself the loss lets a network spell
-    the first letters in a recording's first frames, before they are spoken: attention to the whole
-    file knows them already, a stream guesses.
+    Frames outside ``spoken_B2`` must be blank. Left to itself the loss lets a network spell first
+    letters in a recording's first frames, before they are spoken, and last ones in its last: with
+    the whole file in view it knows them there, a stream can only guess.
     """
-    logp_BTV, hushed_BT = _hushed(log_probs_BTV.float(), hush_B)
+    silent_BT = _silent(log_probs_BTV, len_B, spoken_B2)
+    certain_V = torch.full_like(log_probs_BTV[0, 0], _IMPOSSIBLE, dtype=torch.float32)
+    certain_V[_BLANK] = 0.0
     spelled = functional.ctc_loss(
-        logp_BTV.transpose(0, 1),
+        torch.where(silent_BT[..., None], certain_V, log_probs_BTV.float()).transpose(0, 1),
         tokens_N,
         len_B,
         token_len_B,
@@ -45,16 +47,15 @@ def ctc(
         reduction="sum",
         zero_infinity=True,
     )
-    blank = log_probs_BTV[..., _BLANK].float().masked_fill(~hushed_BT, 0.0).sum()
+    blank = log_probs_BTV[..., _BLANK].float().masked_fill(~silent_BT, 0.0).sum()
     return (spelled - blank) / token_len_B.sum().clamp(min=1)
 
 
-def _hushed(logp_BTV: Tensor, hush_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Certain blanks where no label may lie, which cost nothing here, and where that is."""
-    hushed_BT = torch.arange(logp_BTV.shape[1], device=logp_BTV.device) < hush_B[:, None]
-    certain_V = torch.full_like(logp_BTV[0, 0], _IMPOSSIBLE)
-    certain_V[_BLANK] = 0.0
-    return torch.where(hushed_BT[..., None], certain_V, logp_BTV), hushed_BT
+def _silent(log_probs_BTV: Tensor, len_B: Tensor, spoken_B2: Tensor) -> Tensor:
+    """``[B, T]``: the frames of each row in which nobody speaks."""
+    frame_T = torch.arange(log_probs_BTV.shape[1], device=log_probs_BTV.device)
+    outside_BT = (frame_T < spoken_B2[:, :1]) | (frame_T >= spoken_B2[:, 1:])
+    return outside_BT & (frame_T < len_B[:, None])
 
 
 def combine(final: Tensor, middle: Tensor | None, weight: float) -> Loss:

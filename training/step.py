@@ -22,7 +22,7 @@ def batch_loss(model: AcousticModel, batch: Batch, config: TrainConfig) -> Loss:
 
     def score(x_BTD: Tensor) -> Tensor:
         logp_BTV = model.log_probs(x_BTD)
-        return ctc(logp_BTV, encoded.len_B, batch.tokens_N, batch.token_len_B, batch.hush_B)
+        return ctc(logp_BTV, encoded.len_B, batch.tokens_N, batch.token_len_B, batch.spoken_B2)
 
     middle_BTD = encoded.middle_BTD
     middle = score(middle_BTD) if middle_BTD is not None and config.middle_weight else None

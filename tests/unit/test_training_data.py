@@ -123,7 +123,7 @@ def test_without_augmentation_only_silence_is_cut():
     example = examples(6)[5]
     data = TrainingData(NoiseArchive(), examples(6), STATS, config)
     whole = normalise(NoiseArchive().get("u5"), STATS.mean_F, STATS.std_F)
-    view, onset = data.view(5, 0)
+    view, (onset, end) = data.view(5, 0)
     assert len(view) < 0.6 * example.frames
     places = [
         start
@@ -133,7 +133,7 @@ def test_without_augmentation_only_silence_is_cut():
     assert len(places) == 1  # normalised as a whole, then cut: the state of the service
     loud = np.flatnonzero(whole.mean(axis=1) > 0)
     assert places[0] <= loud[0] and loud[-1] < places[0] + len(view)
-    assert abs(places[0] + onset - loud[0]) < 10  # the detector's window
+    assert abs(places[0] + onset - loud[0]) < 10 and abs(places[0] + end - loud[-1]) < 10
 
 
 def test_cut_never_makes_a_reference_infeasible():
@@ -141,19 +141,20 @@ def test_cut_never_makes_a_reference_infeasible():
     long_text = [replace(examples(1)[0], tokens=tuple([1, 2] * 15))]
     batch = TrainingData(NoiseArchive(), long_text, STATS, config)[0]
     assert int(batch.len_B[0]) == 150 and batch.infeasible == 0
-    assert int(batch.hush_B[0]) <= output_frames(150) - 30
+    assert batch.spoken_B2[0].tolist() == [0, output_frames(150)]  # the speech alone is too short
     hopeless = [replace(long_text[0], tokens=(1, 1) * 30)]
     assert TrainingData(NoiseArchive(), hopeless, STATS, config)[0].infeasible == 1
 
 
-def test_frames_before_the_speech_are_hushed():
+def test_labels_may_lie_where_somebody_speaks():
     config = replace(CONFIG, augment=replace(STILL, margin_s=(0.6, 0.6)))
     data = TrainingData(NoiseArchive(), examples(6), STATS, config)
     batch = data[0]
-    onsets = [data.view(index, 0).onset for index in data.sampler.batch(0)]
-    assert max(onsets) > 40
-    for hush, onset in zip(batch.hush_B.tolist(), onsets, strict=True):
-        assert hush == max(0, (onset - 25 - 3) // 4)
+    views = [data.view(index, 0) for index in data.sampler.batch(0)]
+    assert all(view.speech[0] > 40 and len(view.x_TF) - view.speech[1] > 40 for view in views)
+    for (first, last), view in zip(batch.spoken_B2.tolist(), views, strict=True):
+        start, end = view.speech
+        assert first == (start - 25 - 3) // 4 and last == (end + 25 - 3) // 4
 
 
 def test_warm_prior_is_used_as_often_as_asked():

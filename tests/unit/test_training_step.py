@@ -16,7 +16,7 @@ from training.schedule import learning_rate
 from training.step import Average, make_optimizer
 from training.subsampling import inputs_for, output_frames
 
-NO_HUSH = torch.tensor([0])
+ALL = torch.tensor([[0, 99]])  # frames that may hold labels
 CONFIG = TrainConfig(model=ModelConfig(), augment=AugmentConfig())
 
 
@@ -25,34 +25,36 @@ def test_ctc_is_per_label_and_matches_the_sum_of_rows():
     logits = torch.randn(2, 9, 5).log_softmax(-1)
     frames, labels = torch.tensor([9, 6]), torch.tensor([3, 2])
     tokens = torch.tensor([1, 2, 3, 4, 4])
-    hush = torch.tensor([2, 0])
-    both = ctc(logits, frames, tokens, labels, hush)
-    first = ctc(logits[:1], frames[:1], tokens[:3], labels[:1], hush[:1])
-    second = ctc(logits[1:], frames[1:], tokens[3:], labels[1:], hush[1:])
+    spoken = torch.tensor([[2, 9], [0, 5]])
+    both = ctc(logits, frames, tokens, labels, spoken)
+    first = ctc(logits[:1], frames[:1], tokens[:3], labels[:1], spoken[:1])
+    second = ctc(logits[1:], frames[1:], tokens[3:], labels[1:], spoken[1:])
     assert torch.isclose(both, (3 * first + 2 * second) / 5)
 
 
 def test_infeasible_row_counts_zero_and_gives_no_gradient():
     logits = torch.randn(1, 2, 5, requires_grad=True)
     loss = ctc(
-        logits.log_softmax(-1), torch.tensor([2]), torch.tensor([4, 4]), torch.tensor([2]), NO_HUSH
+        logits.log_softmax(-1), torch.tensor([2]), torch.tensor([4, 4]), torch.tensor([2]), ALL
     )
     loss.backward()
     assert float(loss.detach()) == 0
     assert torch.isfinite(logits.grad).all() and logits.grad.abs().max() == 0
 
 
-def test_no_label_is_spelled_before_anybody_speaks():
-    """With the first frames hushed the loss is that of the rest, plus a blank in each of them."""
+def test_no_label_is_spelled_where_nobody_speaks():
+    """The loss is that of the frames with speech, plus a blank in each of the others."""
     torch.manual_seed(0)
-    logits = torch.randn(1, 9, 5, requires_grad=True)
+    logits = torch.randn(1, 12, 5, requires_grad=True)
     logp, (tokens, labels) = logits.log_softmax(-1), (torch.tensor([1, 2]), torch.tensor([2]))
-    loss = ctc(logp, torch.tensor([9]), tokens, labels, torch.tensor([3]))
-    rest = ctc(logp[:, 3:], torch.tensor([6]), tokens, labels, NO_HUSH)
-    assert torch.isclose(loss, rest - logp[0, :3, 0].sum() / 2)
+    loss = ctc(logp, torch.tensor([10]), tokens, labels, torch.tensor([[3, 8]]))
+    rest = ctc(logp[:, 3:8], torch.tensor([5]), tokens, labels, ALL)
+    silent = [0, 1, 2, 8, 9]  # the last two are padding
+    assert torch.isclose(loss, rest - logp[0, silent, 0].sum() / 2)
     loss.backward()
     assert logits.grad is not None and torch.isfinite(logits.grad).all()
-    assert (logits.grad[0, :3, 0] < 0).all() and (logits.grad[0, :3, 1:] > 0).all()
+    assert (logits.grad[0, silent, 0] < 0).all() and (logits.grad[0, silent, 1:] > 0).all()
+    assert (logits.grad[0, 10:] == 0).all()
 
 
 def test_frames_needed_counts_repeats():
