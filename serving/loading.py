@@ -7,6 +7,7 @@ from serving import logs
 from serving.engine.calibration import calibrated
 from serving.engine.engine import Engine, EngineOptions
 from serving.front.warm_start import WarmStart
+from serving.loaded import LoadedModel
 from serving.metrics import ServiceMetrics
 from serving.recognizer import AuricleRecognizer
 from serving.runtime import Runtime
@@ -38,8 +39,8 @@ def load_recognizer(settings: ServeSettings) -> AuricleRecognizer:
     )
 
 
-def load_runtime(settings: ServeSettings, metrics: ServiceMetrics) -> Runtime:
-    """What a service process needs before it says that it is ready."""
+def load_model(settings: ServeSettings, metrics: ServiceMetrics) -> LoadedModel:
+    """A recogniser that was run on every length of batch, with what that measured."""
     began = time.perf_counter()
     recognizer = load_recognizer(settings)
     facts = recognizer.facts
@@ -52,4 +53,9 @@ def load_runtime(settings: ServeSettings, metrics: ServiceMetrics) -> Runtime:
         total_ms=round((time.perf_counter() - began) * 1000, 1),
     )
     calibration = calibrated(recognizer.engine, settings.cache_dir)
-    return Runtime(settings, recognizer, metrics, calibration)
+    return LoadedModel(recognizer, calibration, metrics)
+
+
+def load_runtime(settings: ServeSettings, metrics: ServiceMetrics) -> Runtime:
+    """What a service process needs before it says that it is ready."""
+    return Runtime(settings, load_model(settings, metrics), metrics)

@@ -1,4 +1,4 @@
-"""One process's service: recogniser, batcher, worker threads, admission and the way out."""
+"""One process's service: the model, worker threads, admission and the way out."""
 
 import asyncio
 import time
@@ -8,16 +8,15 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from serving import logs
-from serving.admission.cost import Price
 from serving.admission.entrance import Entrance
 from serving.admission.policy import NoRoom, Outcome, Priority
 from serving.admission.turnstile import Visit
 from serving.engine.batcher import Answer, Batcher
-from serving.engine.calibration import Calibration
 from serving.engine.slab import SlabFull
 from serving.evidence import HeardWord
 from serving.file_options import NOTHING_SPECIAL, FileOptions
 from serving.front.cutter import Piece
+from serving.loaded import LoadedModel
 from serving.metrics import ServiceMetrics
 from serving.observe import spans
 from serving.prepared import Prepared
@@ -41,47 +40,42 @@ class Runtime:
     """Everything that requests share. Created before the event loop, used on one loop."""
 
     def __init__(
-        self,
-        settings: ServeSettings,
-        recognizer: AuricleRecognizer,
-        metrics: ServiceMetrics,
-        calibration: Calibration,
+        self, settings: ServeSettings, model: LoadedModel, metrics: ServiceMetrics
     ) -> None:
         self.settings = settings
-        self.recognizer = recognizer
+        self.model = model  # of requests and streams that begin now
         self.metrics = metrics
         self._workers = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
-        self._batcher: Batcher | None = None
         self._draining: asyncio.Event | None = None
         self.entrance = Entrance(
             max_open=settings.max_waiting_requests,
             max_wait_s=settings.max_wait_s,
             workers=settings.workers,
-            price=Price(per_request_s=calibration.per_call_s, per_audio_s=calibration.per_audio_s),
-            rungs=recognizer.rungs if settings.degrade else (),
+            price=model.price,
+            rungs=model.recognizer.rungs if settings.degrade else (),
         )
-        self._limits = calibration.limits()
-        self._sessions: set[StreamSession] = set()
+        self._sessions: dict[StreamSession, LoadedModel] = {}  # open streams, and what each runs on
         self.keeper = StreamKeeper(settings.stream_keep_s)
 
     async def start(self) -> None:
         """Begin to serve, on the running loop."""
         self._draining = asyncio.Event()
-        self._batcher = Batcher(self.recognizer.engine, self.metrics, self._limits)
-        self._batcher.start()
+        self.model.start()
 
     async def close(self) -> None:
         """Stop; what is still waiting is refused."""
-        if self._batcher is not None:
-            await self._batcher.close()
+        await self.model.close()
         await asyncio.to_thread(self._workers.shutdown)
-        self.recognizer.close()
+
+    @property
+    def recognizer(self) -> AuricleRecognizer:
+        """Of requests and streams that begin now."""
+        return self.model.recognizer
 
     @property
     def batcher(self) -> Batcher:
-        """The queue before the model."""
-        assert self._batcher is not None, "start() comes first"
-        return self._batcher
+        """The queue before the model of requests and streams that begin now."""
+        return self.model.batcher
 
     @property
     def draining(self) -> asyncio.Event:
@@ -125,18 +119,20 @@ class Runtime:
         on_progress: Callable[[float], None] = lambda fraction: None,
         options: FileOptions = NOTHING_SPECIAL,
         on_heard: Callable[[Piece, list[HeardWord]], None] | None = None,
+        model: LoadedModel | None = None,
     ) -> Transcript:
         """Answer one uploaded recording; ``read`` is called on a worker thread.
 
         The model takes the rows that are due first: work that may wait says so by a late deadline.
         ``on_heard`` is told each piece's words as soon as they are certain; somebody waits for it,
-        so pieces then go to the model one by one.
+        so pieces then go to the model one by one. ``model`` is what the caller holds; None: the
+        one of now.
         """
         began = time.perf_counter()
-        with self._admitted(tenant, priority) as visit:
+        with (model or self.model).held() as model, self._admitted(tenant, priority) as visit:
             await visit.turn()
             started = time.perf_counter()
-            recognizer, degradation = self.recognizer, self._given_up()
+            recognizer, degradation = model.recognizer, self._given_up()
             most = _PIECES_AT_ONCE if on_heard is None else 1
 
             def prepare() -> tuple[Prepared, list[Piece]]:
@@ -151,7 +147,7 @@ class Runtime:
             visit.heard(prepared.duration_s)
             while pieces:
                 heard = await self._pieces(
-                    prepared, pieces, deadline_s or self.settings.request_deadline_s
+                    model, prepared, pieces, deadline_s or self.settings.request_deadline_s
                 )
                 if on_heard is not None:
                     on_heard(pieces[-1], heard)
@@ -179,11 +175,16 @@ class Runtime:
         self.metrics.normalisation.labels(prepared.normalisation.state).inc()
 
     async def open_stream(
-        self, request: StreamRequest, begins: Sequence[SegmentStart] | None = None
+        self,
+        request: StreamRequest,
+        begins: Sequence[SegmentStart] | None = None,
+        *,
+        model: LoadedModel | None = None,
     ) -> StreamSession:
         """Admit a live stream and fix its prior; ``begins`` as in `AuricleRecognizer.open_live`.
 
-        A stream that is kept for an absent client makes room for one that is here.
+        A stream that is kept for an absent client makes room for one that is here. It stays on its
+        ``model`` (None: the one of now) to its end.
         """
         if not self.ready:
             raise draining()
@@ -191,24 +192,27 @@ class Runtime:
             raise overloaded("All live streams are taken.")
         with _told():
             self.entrance.require_stream(len(self._sessions))
-        try:
-            live = await self.work(
-                self.recognizer.open_live, request, begins, self.entrance.ladder.degradation
-            )
-        except SlabFull:
-            raise overloaded("All live streams are taken.") from None
-        session = StreamSession(
-            live, self.batcher, self.metrics, self.work, self._closed,
-            deadline_s=self.settings.request_deadline_s, spent=self.entrance.stream_spent,
-        )  # fmt: skip
-        self._sessions.add(session)
+        with (model or self.model).held() as model:
+            try:
+                live = await self.work(
+                    model.recognizer.open_live, request, begins, self.entrance.ladder.degradation
+                )
+            except SlabFull:
+                raise overloaded("All live streams are taken.") from None
+            session = StreamSession(
+                live, model.batcher, self.metrics, self.work, self._closed,
+                deadline_s=self.settings.request_deadline_s, spent=self.entrance.stream_spent,
+            )  # fmt: skip
+            model.hold()
+            self._sessions[session] = model
         self._count_streams()
         state = "warm" if live.parts.start.warm else "cold"
         self.metrics.normalisation.labels(state).inc()
         return session
 
     def _closed(self, session: StreamSession) -> None:
-        self._sessions.discard(session)
+        if (model := self._sessions.pop(session, None)) is not None:
+            model.release()
         self._count_streams()
 
     def _count_streams(self) -> None:
@@ -216,9 +220,9 @@ class Runtime:
         self.batcher.streams_open = len(self._sessions)
 
     async def _pieces(
-        self, prepared: Prepared, pieces: list[Piece], deadline_s: float
+        self, model: LoadedModel, prepared: Prepared, pieces: list[Piece], deadline_s: float
     ) -> list[HeardWord]:
-        infer = self.batcher.infer
+        infer = model.batcher.infer
         answers = await together([infer(piece.x_TF, deadline_s=deadline_s) for piece in pieces])
         prepared.book(
             queue=max(answer.queue_s for answer in answers),
@@ -230,7 +234,7 @@ class Runtime:
             return [
                 word
                 for piece, answer in zip(pieces, answers, strict=True)
-                for word in self.recognizer.decode(prepared, piece, answer.logp_TV)
+                for word in model.recognizer.decode(prepared, piece, answer.logp_TV)
             ]
 
         return await self.work(decode)
