@@ -20,6 +20,8 @@ AURICLE_MAX_WAIT_S         expected wait beyond which uploads are refused unread
 AURICLE_DRAIN_S            how long a stopping process waits for its streams
 AURICLE_KEYS               key store: every caller needs a key; absent: this machine only, no keys
 AURICLE_RECORDS            folder of usage records and access log (default: beside the key store)
+AURICLE_TOKEN_STREAM_S     how long an open stream outlives the client token that opened it
+                           (default 14400, the longest session)
 AURICLE_OPEN               1: answer other machines although there is no key store
 AURICLE_TRACE_ENDPOINT     collector that takes OTLP over HTTP; absent: nothing is traced
 AURICLE_TRACE_SHARE        share of requests that is traced (default 1)
@@ -121,6 +123,7 @@ def _protection_from_environment() -> ProtectionSettings:
         records_dir=Path(records) if records else None,
         open_to_network=bool(os.environ.get("AURICLE_OPEN")),
         origins=_names("AURICLE_ORIGINS"),
+        **_numbers({"token_stream_s": ("AURICLE_TOKEN_STREAM_S", float)}),
     )
 
 

@@ -8,6 +8,7 @@ import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from serving import logs
+from serving.api.cutting import Line
 from serving.problems import ApiProblem, too_large
 from serving.tenants.authenticator import Identity, unauthenticated
 from serving.tenants.caller import SCOPE_KEY
@@ -99,17 +101,27 @@ class Gate:
                 entered = True
                 inner = _without_secrets(scope) | {SCOPE_KEY: identity.caller}
                 answer = with_headers(send, budget_headers(budgets)) if budgets else send
-                await self._app(
-                    inner,
+                line = Line(
+                    scope,
                     _limited(receive, self._rules.max_body_bytes),
                     _answering(answer, presented.subprotocol),
+                    partial(self._desk.holding, identity),
                 )
+                await line.run(self._app, inner)
+                if line.fallen is not None:
+                    self._desk.note("cut", identity.caller, route=route_of(scope["path"]))
+                    self._tell("cut", line.fallen, scope)
+                    if not line.answered:
+                        await refuse(line.fallen, scope, receive, send)
         except ApiProblem as problem:
             if entered:  # the routes answer for what is theirs
                 raise
-            self._refused(problem.code or "")
-            logs.event("refused", code=problem.code or "", route=route_of(scope["path"]))
+            self._tell("refused", problem, scope)
             await refuse(problem, scope, receive, send)
+
+    def _tell(self, event: str, problem: ApiProblem, scope: Scope) -> None:
+        self._refused(problem.code or "")
+        logs.event(event, code=problem.code or "", route=route_of(scope["path"]))
 
     def _identity(self, presented: Presented) -> Identity:
         if self._desk.keyed and not presented.credential:
