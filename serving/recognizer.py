@@ -230,6 +230,8 @@ class AuricleRecognizer:
         """
         hotwords, unusable = self.hotword_graph(request.hotwords)
         parts = StreamParts(
+            facts=self.facts,
+            language=self.config.language,
             engine=self.engine,
             start=self._warm_start.begin(request.speaker, native_rate_hz=request.rate_hz),
             new_decoder=lambda: self._new_decoder(hotwords, degradation),
@@ -242,26 +244,6 @@ class AuricleRecognizer:
     def open_stream(self, request: StreamRequest) -> SyncStream:
         """A stream that runs its own chunks."""
         return SyncStream(self.open_live(request))
-
-    def stream_transcript(self, live: LiveStream) -> Transcript:
-        """Everything that a stream has made final, as one transcript."""
-        words = tuple(live.words)
-        start, unusable = live.parts.start, live.parts.unusable_hotwords
-        return Transcript(
-            text=assemble.joined(words),
-            language=self.config.language,
-            duration_s=round(live.duration_s, 3),
-            segments=assemble.segments(words),
-            words=words,
-            model=self.facts,
-            audio_digest=live.audio_digest,
-            warnings=(
-                *([f"unusable_hotwords:{unusable}"] if unusable else []),
-                *(() if words else ("no_speech",)),
-            ),
-            normalisation=normalisation(start),
-            degradation=",".join(live.parts.degradation) or None,
-        )
 
     def hotword_graph(self, phrases: Sequence[str]) -> tuple[HotwordGraph | None, int]:
         """What decoding needs to expect phrases, and how many of them it can never spell."""

@@ -133,7 +133,10 @@ async def result(request: Request) -> Response:
         return PlainTextResponse(plain(transcript, shape))
     if shape == "json":
         return JSONResponse({"text": transcript.text, "warnings": list(transcript.warnings)})
-    return JSONResponse(verbose(transcript, words, jobs.runtime.recognizer.table))
+    model = jobs.runtime.model
+    answered = transcript.model.bundle_digest == model.facts.bundle_digest
+    table = model.recognizer.table if answered else None
+    return JSONResponse(verbose(transcript, words, table))
 
 
 async def events(request: Request) -> Response:

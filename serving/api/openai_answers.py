@@ -92,9 +92,12 @@ def logprobs(heard: Sequence[HeardWord], *, goes_on: bool = False) -> list[dict[
 
 
 def verbose(
-    transcript: Transcript, granularities: Sequence[str], table: TokenTable
+    transcript: Transcript, granularities: Sequence[str], table: TokenTable | None
 ) -> dict[str, Any]:
-    """OpenAI's verbose shape; the whole transcript stands beside it under ``auricle``."""
+    """OpenAI's verbose shape; the whole transcript stands beside it under ``auricle``.
+
+    ``table`` is that of the model that answered; None where it is no longer known.
+    """
     body: dict[str, Any] = {
         "task": "transcribe",
         "language": _LANGUAGE_NAMES.get(transcript.language, transcript.language),
@@ -115,7 +118,7 @@ def verbose(
     return body
 
 
-def _segment(segment: Segment, table: TokenTable) -> dict[str, Any]:
+def _segment(segment: Segment, table: TokenTable | None) -> dict[str, Any]:
     """OpenAI's segment; what an older transcript does not know is left out."""
     text = segment.text.encode()
     shape = {
@@ -124,7 +127,7 @@ def _segment(segment: Segment, table: TokenTable) -> dict[str, Any]:
         "start": segment.start,
         "end": segment.end,
         "text": segment.text,
-        "tokens": [table.ids[letter] for letter in segment.text if letter in table.ids],
+        "tokens": None if table is None else _tokens(segment.text, table),
         "temperature": 0.0,
         "avg_logprob": segment.avg_logprob,
         "compression_ratio": round(len(text) / len(zlib.compress(text)), 4),
@@ -133,6 +136,10 @@ def _segment(segment: Segment, table: TokenTable) -> dict[str, Any]:
     }
     known = {name: value for name, value in shape.items() if value is not None}
     return known | _channel(segment.channel)
+
+
+def _tokens(text: str, table: TokenTable) -> list[int]:
+    return [table.ids[letter] for letter in text if letter in table.ids]
 
 
 def _channel(channel: int | None) -> dict[str, int]:

@@ -24,6 +24,7 @@ from serving.api.openai_form import (
 )
 from serving.evidence import HeardWord
 from serving.front.cutter import Piece
+from serving.loaded import LoadedModel
 from serving.metrics import ServiceMetrics
 from serving.problems import ApiProblem, from_audio_error
 from serving.redaction.transcripts import redact_transcript
@@ -43,10 +44,11 @@ async def transcriptions(request: Request) -> Response:
             form = await read_form(request, runtime.settings)
             await held.enter_async_context(closing(form))
             checked = redacted_for(request, check_form(form, runtime))
-            call = _call(request, checked, time.perf_counter() - books.began)
+            model = held.enter_context(runtime.model.held())
+            call = _call(request, checked, model, time.perf_counter() - books.began)
             if checked.stream:
-                return await _streamed(request, checked, call, books, held)
-            response = await while_connected(request, _transcribed(runtime, checked, call))
+                return await _streamed(request, checked, model, call, books, held)
+            response = await while_connected(request, _transcribed(runtime, checked, model, call))
             books.outcome = "ok"
             return response
         except AudioError as error:
@@ -96,7 +98,7 @@ def _booked(metrics: ServiceMetrics) -> Iterator[_Books]:
         metrics.finished(ROUTE, books.outcome, time.perf_counter() - books.began)
 
 
-def _call(request: Request, form: TranscriptionForm, network_s: float) -> Call:
+def _call(request: Request, form: TranscriptionForm, model: LoadedModel, network_s: float) -> Call:
     """The transcription of a checked request, still to be run."""
     runtime: Runtime = request.app.state.runtime
     speaker = speaker_of(request)
@@ -109,6 +111,7 @@ def _call(request: Request, form: TranscriptionForm, network_s: float) -> Call:
             network_s=network_s,
             options=form.options,
             on_heard=on_heard,
+            model=model,
         )
         _log(transcript)
         return transcript
@@ -116,7 +119,9 @@ def _call(request: Request, form: TranscriptionForm, network_s: float) -> Call:
     return call
 
 
-async def _transcribed(runtime: Runtime, form: TranscriptionForm, call: Call) -> Response:
+async def _transcribed(
+    runtime: Runtime, form: TranscriptionForm, model: LoadedModel, call: Call
+) -> Response:
     heard: list[HeardWord] = []
 
     def collect(_: Piece, words: list[HeardWord]) -> None:
@@ -127,22 +132,26 @@ async def _transcribed(runtime: Runtime, form: TranscriptionForm, call: Call) ->
     if redaction.policy:
         shown = await runtime.work(redact_transcript, transcript, redaction.policy)
     clear = transcript if redaction.both else None
-    return answer(form, shown, heard, runtime.recognizer.table, clear=clear)
+    return answer(form, shown, heard, model.recognizer.table, clear=clear)
 
 
 async def _streamed(
-    request: Request, form: TranscriptionForm, call: Call, books: _Books, held: AsyncExitStack
+    request: Request,
+    form: TranscriptionForm,
+    model: LoadedModel,
+    call: Call,
+    books: _Books,
+    held: AsyncExitStack,
 ) -> Response:
     """The first words are there; what is ``held`` goes along with the answer."""
-    runtime: Runtime = request.app.state.runtime
-    work = Work(form, runtime)
+    work = Work(form, model)
     await work.begin(request, call)
 
     def book() -> None:
         books.outcome = work.outcome
 
     held.callback(book)
-    return EventResponse(work, held.pop_all(), answer_headers(runtime.recognizer.facts))
+    return EventResponse(work, held.pop_all(), answer_headers(model.facts))
 
 
 def _model_entry(runtime: Runtime) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from features.hypothesis import StreamingDecoder
 from features.tokens import TokenTable
 from serving.engine.engine import Engine
 from serving.front.front_end import StartState
+from serving.schema import ModelFacts
 
 OGG_OPUS = "ogg-opus"
 
@@ -42,6 +43,8 @@ class StreamRequest:
 class StreamParts:
     """What a stream is made of; the recogniser puts it together."""
 
+    facts: ModelFacts
+    language: str
     engine: Engine
     start: StartState
     new_decoder: Callable[[], StreamingDecoder]
