@@ -25,7 +25,8 @@ Variant = Literal["cpu", "gpu"]
 NAME = "auricle"
 DATA_FOLDERS = (Path("serving/page/static"), Path("serving/page/snippets"))
 """Files that the service reads besides modules."""
-# BentoML names itself; starlette, uvicorn (with h11), fsspec and python-multipart come with it.
+# BentoML names itself; starlette, uvicorn, fsspec and python-multipart come with it. uvicorn takes
+# httptools and uvloop where they are there: its own parser and loop cost a request twice as much.
 _PACKAGES = (
     "numpy",
     "soundfile",
@@ -34,6 +35,8 @@ _PACKAGES = (
     "pydantic",
     "prometheus-client",
     "websockets",
+    "httptools",
+    "uvloop",
     "cryptography",
     "psycopg",
     "psycopg-binary",
