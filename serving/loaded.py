@@ -76,6 +76,10 @@ class LoadedModel:
         """Wait until nobody needs it."""
         await self._unused.wait()
 
+    def dismiss(self) -> None:
+        """The process ends: nobody is waited for any more."""
+        self._unused.set()
+
     async def close(self) -> None:
         """Let go of threads, graphs and files; what still waits for the model is refused."""
         if self._batcher is not None:

@@ -1,8 +1,11 @@
-"""From settings to a warm runtime."""
+"""From settings to a warm runtime, and from a warm model to the one after it."""
 
 import time
+from dataclasses import replace
+from pathlib import Path
 
 from features.bundle import Bundle
+from governance.errors import AuricleError, TamperError
 from serving import logs
 from serving.engine.calibration import calibrated
 from serving.engine.engine import Engine, EngineOptions
@@ -14,9 +17,9 @@ from serving.runtime import Runtime
 from serving.settings import ServeSettings
 
 
-def load_recognizer(settings: ServeSettings) -> AuricleRecognizer:
-    """Verify the bundle, open its sessions, run them once."""
-    bundle = Bundle.load(settings.bundle_dir)
+def load_recognizer(settings: ServeSettings, bundle: Bundle | None = None) -> AuricleRecognizer:
+    """Verify the bundle (``bundle`` is), open its sessions, run them once."""
+    bundle = bundle or Bundle.load(settings.bundle_dir)
     options = EngineOptions(
         threads=settings.threads,
         provider=settings.provider,
@@ -39,10 +42,19 @@ def load_recognizer(settings: ServeSettings) -> AuricleRecognizer:
     )
 
 
-def load_model(settings: ServeSettings, metrics: ServiceMetrics) -> LoadedModel:
-    """A recogniser that was run on every length of batch, with what that measured."""
+def load_model(
+    settings: ServeSettings,
+    metrics: ServiceMetrics,
+    *,
+    bundle: Bundle | None = None,
+    before: LoadedModel | None = None,
+) -> LoadedModel:
+    """A recogniser that was run on every length of batch, with what that measured.
+
+    ``before``: the model that serves meanwhile.
+    """
     began = time.perf_counter()
-    recognizer = load_recognizer(settings)
+    recognizer = load_recognizer(settings, bundle)
     facts = recognizer.facts
     logs.event(
         "loaded",
@@ -52,10 +64,51 @@ def load_model(settings: ServeSettings, metrics: ServiceMetrics) -> LoadedModel:
         bundle_digest=facts.bundle_digest,
         total_ms=round((time.perf_counter() - began) * 1000, 1),
     )
-    calibration = calibrated(recognizer.engine, settings.cache_dir)
+    try:
+        calibration = calibrated(
+            recognizer.engine,
+            settings.cache_dir,
+            of_before=None if before is None else before.calibration,
+        )
+    except BaseException:
+        recognizer.close()
+        raise
     return LoadedModel(recognizer, calibration, metrics)
 
 
 def load_runtime(settings: ServeSettings, metrics: ServiceMetrics) -> Runtime:
+def load_successor(
+    before: LoadedModel,
+    settings: ServeSettings,
+    metrics: ServiceMetrics,
+    *,
+    bundle_dir: Path,
+    version: str = "",
+    digest: str = "",
+) -> LoadedModel:
+    """Another version of the model that serves, warm; `AuricleError` says why it cannot be one.
+
+    ``digest`` is what the bundle must have, where its caller has looked at it before.
+    """
+    serves = before.recognizer.config
+    bundle = Bundle.load(bundle_dir, expected_spec=serves.feature_spec)
+    if digest and bundle.bundle_digest != digest:
+        raise TamperError(
+            f"digest is {bundle.bundle_digest}, {digest} was asked for",
+            item=str(bundle_dir),
+            mend="keep a bundle's folder as it is while it is being loaded",
+        )
+    comes = bundle.config
+    if (comes.name, comes.language) != (serves.name, serves.language):
+        raise AuricleError(
+            f"it is {comes.name} ({comes.language}), and {serves.name} ({serves.language}) is "
+            "served: callers ask for that",
+            item=str(bundle_dir),
+            mend="give a version of the model that is served, or start a service of its own",
+        )
+    chosen = replace(settings, model_version=version)
+    return load_model(chosen, metrics, bundle=bundle, before=before)
+
+
     """What a service process needs before it says that it is ready."""
     return Runtime(settings, load_model(settings, metrics), metrics)

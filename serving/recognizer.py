@@ -161,7 +161,8 @@ class AuricleRecognizer:
         return prepared
 
     def close(self) -> None:
-        """Let go of the prior view."""
+        """Let go of the graphs and the prior view."""
+        self.engine.close()
         self._warm_start.close()
 
     def next_pieces(self, prepared: Prepared, most: int = 4) -> list[Piece]:

@@ -61,20 +61,59 @@ class Runtime:
         """Begin to serve, on the running loop."""
         self._draining = asyncio.Event()
         self.model.start()
+        self._leaving: dict[LoadedModel, asyncio.Task[None]] = {}  # until their last users end
+        self._swapping = asyncio.Lock()
 
     async def close(self) -> None:
         """Stop; what is still waiting is refused."""
         await self.model.close()
         await asyncio.to_thread(self._workers.shutdown)
+        self._count_models()
 
     @property
     def recognizer(self) -> AuricleRecognizer:
         """Of requests and streams that begin now."""
         return self.model.recognizer
+        for model, farewell in list(self._leaving.items()):
+            model.dismiss()
+            await farewell
 
     @property
     def batcher(self) -> Batcher:
         """The queue before the model of requests and streams that begin now."""
+    async def swap(self, load: Callable[[LoadedModel], LoadedModel]) -> LoadedModel:
+        """Give everything that begins from now on another model; gives the new one.
+
+        ``load`` makes it on a thread, from the model of now, which serves meanwhile and goes on
+        serving when ``load`` raises. What is in flight ends on the model that it began with; that
+        is closed after its last user.
+        """
+        async with self._swapping:
+            before = self.model
+            model = await asyncio.to_thread(load, before)
+            if not self.ready:
+                await model.close()
+                raise draining()
+            model.start()
+            self.model = model
+            rungs = model.recognizer.rungs if self.settings.degrade else ()
+            self.entrance.change(model.price, rungs)
+            self._leaving[before] = asyncio.create_task(self._see_off(before))
+            self._count_models()
+            self._count_streams()
+        return model
+
+    async def _see_off(self, model: LoadedModel) -> None:
+        await model.unused()
+        await model.close()
+        del self._leaving[model]
+        self._count_models()
+        logs.event("unloaded", model=model.facts.name, version=model.facts.version)
+
+    def _count_models(self) -> None:
+        self.metrics.models_loaded.set(1 + len(self._leaving))
+        self.metrics.serves(self.model.facts.name, self.model.facts.version)
+
         return self.model.batcher
 
     @property
@@ -132,7 +171,7 @@ class Runtime:
         with (model or self.model).held() as model, self._admitted(tenant, priority) as visit:
             await visit.turn()
             started = time.perf_counter()
-            recognizer, degradation = model.recognizer, self._given_up()
+            recognizer, degradation = model.recognizer, self._given_up(model)
             most = _PIECES_AT_ONCE if on_heard is None else 1
 
             def prepare() -> tuple[Prepared, list[Piece]]:
@@ -195,7 +234,7 @@ class Runtime:
         with (model or self.model).held() as model:
             try:
                 live = await self.work(
-                    model.recognizer.open_live, request, begins, self.entrance.ladder.degradation
+                    model.recognizer.open_live, request, begins, self._given_up(model)
                 )
             except SlabFull:
                 raise overloaded("All live streams are taken.") from None
@@ -217,7 +256,8 @@ class Runtime:
 
     def _count_streams(self) -> None:
         self.metrics.streams_open.set(len(self._sessions))
-        self.batcher.streams_open = len(self._sessions)
+        for model in (self.model, *self._leaving):
+            model.batcher.streams_open = len(self._sessions)
 
     async def _pieces(
         self, model: LoadedModel, prepared: Prepared, pieces: list[Piece], deadline_s: float
@@ -249,14 +289,19 @@ class Runtime:
             raise draining()
         if not self.batcher.breaker.may_work:
             raise engine_down(self.batcher.breaker.wait_s)
-        self._given_up()
+        self._look()
         with _told(), self.entrance.turnstile.door(tenant, content_length=content_length):
             yield
 
-    def _given_up(self) -> tuple[str, ...]:
-        """What the ladder gives up now."""
+    def _given_up(self, model: LoadedModel) -> tuple[str, ...]:
+        """What the ladder gives up now of that which the model can."""
+        self._look()
+        return tuple(
+            rung for rung in self.entrance.ladder.degradation if rung in model.recognizer.rungs
+        )
+
+    def _look(self) -> None:
         self.metrics.degradation.set(self.entrance.look())
-        return self.entrance.ladder.degradation
 
     @contextmanager
     def _admitted(self, tenant: str, priority: Priority) -> Iterator[Visit]:
@@ -268,7 +313,7 @@ class Runtime:
             finally:
                 self.metrics.admission_waiting.set(self.entrance.policy.waiting)
                 self.metrics.admission_limit.set(self.entrance.policy.limit.seconds)
-                self.metrics.degradation.set(self.entrance.look())
+                self._look()
 
 
 def _teach(visit: Visit, prepared: Prepared, *, inside_s: float) -> None:
