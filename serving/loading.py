@@ -76,7 +76,6 @@ def load_model(
     return LoadedModel(recognizer, calibration, metrics)
 
 
-def load_runtime(settings: ServeSettings, metrics: ServiceMetrics) -> Runtime:
 def load_successor(
     before: LoadedModel,
     settings: ServeSettings,
@@ -110,5 +109,6 @@ def load_successor(
     return load_model(chosen, metrics, bundle=bundle, before=before)
 
 
+def load_runtime(settings: ServeSettings, metrics: ServiceMetrics) -> Runtime:
     """What a service process needs before it says that it is ready."""
     return Runtime(settings, load_model(settings, metrics), metrics)
