@@ -41,6 +41,7 @@ RESUME = STATE / "checkpoints"
 RUN = STATE / "run"
 JOBS = STATE / "jobs"  # the service's accepted jobs and webhooks
 API_KEYS = STATE / "tenants" / "keys.sqlite"  # key store; usage and access log lie beside it
+DEVELOPMENT_KEY = API_KEYS.parent / "development.key"  # which `up` makes; for this machine alone
 BENTO_ROOT = STATE / "bentos"  # build contexts, and the bento store in home/
 EXPERIMENT = "auricle"
 MODEL_NAME = "auricle"

@@ -244,6 +244,9 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
     up.add_argument("--port", type=PORT, default=3000, help="of the service (3000)")
     up.add_argument("--mlflow-port", type=PORT, default=5000, help="of the MLflow UI (5000)")
     up.add_argument("--no-mlflow", action="store_true", help="the service only")
+    up.add_argument(
+        "--no-key", action="store_true", help="make and ask for no key: open to this machine"
+    )
     _command(commands, "down", "pipelines.service_control:down", "stop what `up` started")
     serve = _command(
         commands, "serve", "pipelines.service_control:serve", "the service in the foreground"
@@ -256,9 +259,16 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
     )
     serve.add_argument("--port", type=PORT, default=3000, help="of the service (3000)")
     serve.add_argument("--host", default="127.0.0.1", help="loopback unless told otherwise")
-    serve.add_argument("--tls-certificate", metavar="FILE", help="PEM chain: serve HTTPS and WSS")
-    serve.add_argument("--tls-key", metavar="FILE", help="PEM private key of the certificate")
-    serve.set_defaults(paths=("tls_certificate", "tls_key"), bundles=("model",))
+    serve.set_defaults(bundles=("model",))
+    for parser in (up, serve):
+        parser.add_argument(
+            "--tls-certificate", metavar="FILE", help="PEM chain: serve HTTPS and WSS"
+        )
+        parser.add_argument("--tls-key", metavar="FILE", help="PEM private key of the certificate")
+        parser.add_argument(
+            "--tls-minimum", choices=("1.2", "1.3"), help="oldest TLS that is spoken (1.2)"
+        )
+        parser.set_defaults(paths=("tls_certificate", "tls_key"))
     keys = commands.add_parser("keys", help="API keys: who may use the service, and how much")
     keys.set_defaults(target="pipelines.keys:list_keys", json=False, store=None)
     add_keys_commands(keys.add_subparsers(metavar="ACTION"), _command)

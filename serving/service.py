@@ -19,6 +19,8 @@ AURICLE_MAX_WAITING        uploads in work or waiting (default 64)
 AURICLE_MAX_WAIT_S         expected wait beyond which uploads are refused unread (default 5)
 AURICLE_DRAIN_S            how long a stopping process waits for its streams
 AURICLE_KEYS               key store: every caller needs a key; absent: this machine only, no keys
+AURICLE_PAGE_KEY           file with a key that the page on this machine is given
+AURICLE_TLS_MINIMUM        oldest TLS that is spoken: 1.2 (default) or 1.3
 AURICLE_RECORDS            folder of usage records and access log (default: beside the key store)
 AURICLE_TOKEN_STREAM_S     how long an open stream outlives the client token that opened it
                            (default 14400, the longest session)
@@ -44,14 +46,11 @@ from typing import Any
 import bentoml
 
 from governance.errors import ConfigError
-from serving.api.straight import StraightWay
 from serving.packaging.launch import require_protected, told_host
+from serving.packaging.tls import speak_at_least
 from serving.settings import JobSettings, ProtectionSettings, ServeSettings, TraceSettings
 
 _PARENT = os.getppid()
-# Python's 5 ms are what the event loop and the model's thread would wait, at each of their many short
-# turns, for a thread that decodes words.
-_SWITCH_S = 0.0005
 BENTO_BUNDLE = Path(__file__).resolve().parent.parent / "bundle"
 _NUMBERS = {
     "threads": ("AURICLE_THREADS", int),
@@ -122,9 +121,11 @@ def _trace_from_environment() -> TraceSettings | None:
 
 def _protection_from_environment() -> ProtectionSettings:
     keys, records = os.environ.get("AURICLE_KEYS"), os.environ.get("AURICLE_RECORDS")
+    page_key = os.environ.get("AURICLE_PAGE_KEY")
     return ProtectionSettings(
         keys_path=Path(keys) if keys else None,
         records_dir=Path(records) if records else None,
+        page_key_path=Path(page_key) if page_key else None,
         open_to_network=bool(os.environ.get("AURICLE_OPEN")),
         origins=_names("AURICLE_ORIGINS"),
         **_numbers({"token_stream_s": ("AURICLE_TOKEN_STREAM_S", float)}),
@@ -168,6 +169,7 @@ def _names(variable: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+speak_at_least(os.environ.get("AURICLE_TLS_MINIMUM", ""))  # before the worker makes its sockets
 if (_host := told_host(sys.argv, os.environ)) is not None:  # in the supervisor, before any worker
     try:
         require_protected(_host, os.environ)
@@ -198,7 +200,6 @@ class Auricle:
         from serving.observe.traces import tracing_of
         from serving.tenants.desk import open_desk
 
-        sys.setswitchinterval(_SWITCH_S)
         logs.configure()
         several = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
         metrics = ServiceMetrics(REGISTRY, several_processes=several)
@@ -236,7 +237,3 @@ class Auricle:
     async def __is_ready__(self) -> bool:
         """Warm, and not on the way out."""
         return self.runtime.ready
-
-
-_service: Any = Auricle  # BentoML's decorator is typed as if it gave the class
-_service.add_asgi_middleware(StraightWay, routes=door)

@@ -34,6 +34,7 @@ class ProtectionSettings:
     records_dir: Path | None = None  # usage and access log; None: beside the key store, or nowhere
     open_to_network: bool = False  # answer other machines although there is no key store
     origins: tuple[str, ...] = ()  # of pages on other sites that may use the service
+    page_key_path: Path | None = None  # its key is handed to the operator's own page on loopback
     token_stream_s: float = 4 * 3600.0  # a client token's open stream goes on so long after its end
 
 

@@ -54,10 +54,11 @@ async def _body(request: Request) -> dict[str, Any]:
 
 
 def _ttl(value: object) -> int:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or not 1 <= int(value) <= GRANT_LONGEST_S:  # type: ignore[call-overload]
-        raise _refused("ttl_seconds", f"must be from 1 to {GRANT_LONGEST_S}")
-    return int(value)  # type: ignore[call-overload]
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        ttl_s = int(value)
+        if 1 <= ttl_s <= GRANT_LONGEST_S:
+            return ttl_s
+    raise _refused("ttl_seconds", f"must be from 1 to {GRANT_LONGEST_S}")
 
 
 def _scopes(value: object) -> list[str] | None:

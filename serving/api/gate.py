@@ -96,7 +96,7 @@ class Gate:
                 await self._app(scope, receive, send)
                 return
             presented = presented_by(scope)
-            identity = self._identity(presented)
+            identity = self._identity(presented, scope)
             with self._admission(scope, identity) as budgets:
                 entered = True
                 inner = _without_secrets(scope) | {SCOPE_KEY: identity.caller}
@@ -123,12 +123,17 @@ class Gate:
         self._refused(problem.code or "")
         logs.event(event, code=problem.code or "", route=route_of(scope["path"]))
 
-    def _identity(self, presented: Presented) -> Identity:
+    def _identity(self, presented: Presented, scope: Scope) -> Identity:
         if self._desk.keyed and not presented.credential:
             raise unauthenticated(
                 "You didn't provide an API key. Send `Authorization: Bearer KEY`."
             )
-        return self._desk.identify(presented.credential)
+        identity = self._desk.identify(presented.credential)
+        if identity.near and not is_local(scope.get("client")):
+            self._desk.note("refused", identity.caller, route=route_of(scope["path"]))
+            message = "This key is for the service's own machine only."
+            raise ApiProblem(403, message, code="local_only")
+        return identity
 
     def _require_near(self, scope: Scope) -> None:
         """Without keys the service trusts its own machine, and there no page of another site."""

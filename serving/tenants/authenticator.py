@@ -29,6 +29,7 @@ class Identity:
     policy: TenantPolicy
     ends_at: float | None  # when key or token expires
     token_ends_at: float | None = None  # of a client token alone
+    near: bool = False  # for callers on the service's own machine only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,7 @@ class Authenticator:
             redact=policy.redact,
             redact_mode=policy.redact_mode,
         )
-        return Identity(caller=caller, policy=policy, ends_at=record.expires_at)
+        return Identity(caller=caller, policy=policy, ends_at=record.expires_at, near=record.near)
 
 
 def unauthenticated(message: str) -> ApiProblem:

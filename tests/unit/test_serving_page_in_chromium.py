@@ -13,6 +13,8 @@ import pytest
 
 from serving.client import Client
 from serving.page.snippets import snippets
+from serving.tenants.caller import SCOPES
+from serving.tenants.store import KeyStore
 from tests.support_browser import chromium, served
 from tests.support_bundle import babble, hush, make_bundle
 from tests.support_service import wav
@@ -175,6 +177,28 @@ def test_nothing_stands_in_the_way_of_a_screen_reader_or_weak_eyes(
     assert page.locator(".toc a").count() > 10
     assert "/v1/audio/transcriptions" in page.inner_text("main")
     assert visit.is_clean(), (visit.said, visit.asked)
+
+
+def test_the_operators_own_page_needs_no_key_typed(
+    browser: Any, recording: Path, tmp_path: Path
+) -> None:
+    store = KeyStore(tmp_path / "keys.sqlite", create=True)
+    (tmp_path / "key").write_text(store.create("default", SCOPES, near=True).text)
+    variables = {
+        "AURICLE_KEYS": str(tmp_path / "keys.sqlite"), "AURICLE_PAGE_KEY": str(tmp_path / "key"),
+    }  # fmt: skip
+    bundle_dir = make_bundle(tmp_path / "tiny")
+    with served(bundle_dir, tmp_path, **variables) as client:
+        context = browser.new_context(permissions=["microphone"])
+        page = context.new_page()
+        page.goto(f"{client.url}/")
+        page.wait_for_selector("#record[aria-disabled=false]")
+        page.set_input_files("#file", recording)
+        page.wait_for_selector("button.word")  # a file, then a stream
+        page.click("#record")
+        page.wait_for_selector("#record[data-live=true]")
+        assert page.is_hidden("#key-form") and page.is_hidden("#problem")
+        context.close()
 
 
 def test_the_snippets_run_as_they_are_shown(visit: Visit, recording: Path, tmp_path: Path) -> None:
