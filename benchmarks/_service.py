@@ -42,10 +42,6 @@ class Running:
         """Resident memory of all its processes."""
         return sum(one.memory_info().rss for one in self.family()) / _MB
 
-    def cpu_s(self) -> float:
-        """CPU time that all its processes have taken."""
-        return sum(sum(one.cpu_times()[:2]) for one in self.family())
-
     def gauge(self, name: str) -> float:
         """A figure of its metrics page, summed over its workers."""
         _, page = self.client._request("GET", "/metrics", None, {})

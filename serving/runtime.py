@@ -11,7 +11,6 @@ from serving import logs
 from serving.admission.entrance import Entrance
 from serving.admission.policy import NoRoom, Outcome, Priority
 from serving.admission.turnstile import Visit
-from serving.adopted.models import AdoptedModels
 from serving.engine.batcher import Answer, Batcher
 from serving.engine.slab import SlabFull
 from serving.evidence import HeardWord
@@ -41,16 +40,11 @@ class Runtime:
     """Everything that requests share. Created before the event loop, used on one loop."""
 
     def __init__(
-        self,
-        settings: ServeSettings,
-        model: LoadedModel,
-        metrics: ServiceMetrics,
-        adopted: AdoptedModels | None = None,
+        self, settings: ServeSettings, model: LoadedModel, metrics: ServiceMetrics
     ) -> None:
         self.settings = settings
         self.model = model  # of requests and streams that begin now
         self.metrics = metrics
-        self.adopted = adopted or AdoptedModels()  # beside it, under names of their own
         self._workers = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
         self._draining: asyncio.Event | None = None
         self.entrance = Entrance(
@@ -61,26 +55,32 @@ class Runtime:
             rungs=model.recognizer.rungs if settings.degrade else (),
         )
         self._sessions: dict[StreamSession, LoadedModel] = {}  # open streams, and what each runs on
-        self._leaving: dict[LoadedModel, asyncio.Task[None]] = {}  # until their last users end
-        self._swapping = asyncio.Lock()
         self.keeper = StreamKeeper(settings.stream_keep_s)
 
     async def start(self) -> None:
         """Begin to serve, on the running loop."""
         self._draining = asyncio.Event()
-        self._count_models()
         self.model.start()
-        self.adopted.start()
+        self._leaving: dict[LoadedModel, asyncio.Task[None]] = {}  # until their last users end
+        self._swapping = asyncio.Lock()
 
     async def close(self) -> None:
         """Stop; what is still waiting is refused."""
+        await self.model.close()
+        await asyncio.to_thread(self._workers.shutdown)
+        self._count_models()
+
+    @property
+    def recognizer(self) -> AuricleRecognizer:
+        """Of requests and streams that begin now."""
+        return self.model.recognizer
         for model, farewell in list(self._leaving.items()):
             model.dismiss()
             await farewell
-        await self.model.close()
-        await self.adopted.close()
-        await asyncio.to_thread(self._workers.shutdown)
 
+    @property
+    def batcher(self) -> Batcher:
+        """The queue before the model of requests and streams that begin now."""
     async def swap(self, load: Callable[[LoadedModel], LoadedModel]) -> LoadedModel:
         """Give everything that begins from now on another model; gives the new one.
 
@@ -114,14 +114,6 @@ class Runtime:
         self.metrics.models_loaded.set(1 + len(self._leaving))
         self.metrics.serves(self.model.facts.name, self.model.facts.version)
 
-    @property
-    def recognizer(self) -> AuricleRecognizer:
-        """Of requests and streams that begin now."""
-        return self.model.recognizer
-
-    @property
-    def batcher(self) -> Batcher:
-        """The queue before the model of requests and streams that begin now."""
         return self.model.batcher
 
     @property
@@ -176,7 +168,7 @@ class Runtime:
         one of now.
         """
         began = time.perf_counter()
-        with (model or self.model).held() as model, self.admitted(tenant, priority) as visit:
+        with (model or self.model).held() as model, self._admitted(tenant, priority) as visit:
             await visit.turn()
             started = time.perf_counter()
             recognizer, degradation = model.recognizer, self._given_up(model)
@@ -312,8 +304,7 @@ class Runtime:
         self.metrics.degradation.set(self.entrance.look())
 
     @contextmanager
-    def admitted(self, tenant: str, priority: Priority) -> Iterator[Visit]:
-        """A place for one file, which ends with it."""
+    def _admitted(self, tenant: str, priority: Priority) -> Iterator[Visit]:
         if not self.ready and not self.entrance.turnstile.let_in:
             raise draining()
         with _told(), self.entrance.turnstile.visit(tenant, priority) as visit:

@@ -1,1 +1,0 @@
-"""Pretrained models of others, served under their own names: whisper, through faster-whisper."""
