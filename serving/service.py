@@ -31,7 +31,7 @@ AURICLE_ORIGINS            comma-separated origins of other sites' pages that ma
 AURICLE_JOBS_DIR           folder of jobs and webhooks, on a local disk; absent: no ``/v1/jobs``
 AURICLE_JOB_LEASE_S, AURICLE_JOB_ATTEMPTS, AURICLE_JOB_TTL_S, AURICLE_JOB_RUNNERS,
 AURICLE_JOBS_PER_TENANT, AURICLE_WEBHOOK_ATTEMPTS, AURICLE_WEBHOOK_BACKOFF_S,
-AURICLE_WEBHOOK_TIMEOUT_S, AURICLE_JOB_URL_HOSTS, AURICLE_JOB_OBJECTS, AURICLE_OUTBOUND_ALLOW,
+AURICLE_WEBHOOK_TIMEOUT_S, AURICLE_WEBHOOK_TRACEPARENT, AURICLE_JOB_URL_HOSTS, AURICLE_JOB_OBJECTS, AURICLE_OUTBOUND_ALLOW,
 AURICLE_OUTBOUND_CA, AURICLE_JOBS_DATABASE, AURICLE_JOBS_REDIS,
 AURICLE_FAILPOINTS: see ``docs/jobs.md``
 =========================  =====================================================================
@@ -148,6 +148,7 @@ def _jobs_from_environment() -> JobSettings | None:
         redis=os.environ.get("AURICLE_JOBS_REDIS", ""),
         url_hosts=_names("AURICLE_JOB_URL_HOSTS"),
         object_prefixes=_names("AURICLE_JOB_OBJECTS"),
+        webhook_traceparent=os.environ.get("AURICLE_WEBHOOK_TRACEPARENT") == "1",
         outbound_openings=os.environ.get("AURICLE_OUTBOUND_ALLOW", ""),
         outbound_ca_file=Path(ca_file) if ca_file else None,
         failpoints_dir=Path(failpoints_dir) if failpoints_dir else None,

@@ -19,6 +19,7 @@ class JobSettings:
     webhook_timeout_s: float = 15.0  # of one attempt
     webhook_backoff_s: float = 5.0  # ceiling of the first delay; it doubles up to six hours
     webhook_attempts: int = 15
+    webhook_traceparent: bool = False  # receivers are told the trace of the job's request
     url_hosts: tuple[str, ...] = ()  # that audio may be fetched from: a.example, *.example or *
     object_prefixes: tuple[str, ...] = ()  # that audio may be read from, such as s3://bucket/folder
     outbound_openings: str = ""  # CIDR:PORT,... that may be reached besides global addresses

@@ -19,6 +19,7 @@ from serving.api.app import Application
 from serving.job_service import load_jobs
 from serving.loading import load_runtime
 from serving.metrics import ServiceMetrics
+from serving.observe.traces import Tracing
 from serving.runtime import Runtime
 from serving.settings import ServeSettings
 from serving.tenants.desk import open_desk
@@ -60,7 +61,9 @@ def opus(kind: str, samples_T: NDArray[np.float32], *, layout: str = "mono") -> 
     return sink.getvalue()
 
 
-def application_of(bundle_dir: Path, **choices: Any) -> tuple[Starlette, Runtime]:
+def application_of(
+    bundle_dir: Path, *, tracing: Tracing | None = None, **choices: Any
+) -> tuple[Starlette, Runtime]:
     """The application, which starts and ends with its server, and the runtime behind it."""
     metrics = ServiceMetrics(CollectorRegistry())
     runtime = load_runtime(ServeSettings(bundle_dir=bundle_dir, **choices), metrics)
@@ -73,7 +76,7 @@ def application_of(bundle_dir: Path, **choices: Any) -> tuple[Starlette, Runtime
         if jobs is not None:
             await jobs.start()
         desk = open_desk(runtime.settings.protection)
-        application.attach(runtime, jobs, desk)
+        application.attach(runtime, jobs, desk, tracing)
         yield
         if jobs is not None:
             await jobs.close()

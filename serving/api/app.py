@@ -73,6 +73,8 @@ class Application:
         desk = tenants or TenantDesk()
         if jobs is not None:
             jobs.book_on(desk)
+            if tracing is not None:
+                jobs.trace_with(tracing.work)
         guarded = protected(self._routes, runtime, desk)
         watched = AnswerWatch(guarded, runtime.metrics, route_of)
         self._app = watched if tracing is None else tracing.around(watched, route_of)

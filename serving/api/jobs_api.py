@@ -29,6 +29,7 @@ from serving.job_service import JobService
 from serving.jobs.aside import aside
 from serving.jobs.changes import NEW_WEBHOOK, NEW_WORK, followers, holder
 from serving.jobs.records import STATES, Job
+from serving.observe.spans import traceparent
 from serving.problems import ApiProblem, draining
 from serving.schema import Transcript
 
@@ -68,7 +69,9 @@ async def _create(request: Request, jobs: JobService) -> Response:
             submission = check_submission(fields, jobs.runtime, jobs.sources)
             submission = redacted_for(request, submission)
             speaker = speaker_of(request)
-            accepted = await aside(accept_blocking, jobs, submission, tenant, speaker, key)
+            accepted = await aside(
+                accept_blocking, jobs, submission, tenant, speaker, key, traceparent()
+            )
         finally:
             if form is not None:
                 await form.close()
