@@ -71,6 +71,7 @@ class ServiceMetrics:
         self.queue_depth = Gauge(
             "auricle_queue_depth", "Rows waiting", registry=registry, multiprocess_mode="liveall"
         )
+        self.tasks = self._gauge("tasks", "Tasks of the event loop")
         self.admission_waiting = self._gauge("admission_waiting", "Files waiting for their turn")
         self.degradation = self._gauge("degradation_level", "Rungs of the ladder in force")
         self.admission_limit = self._gauge("admission_limit_seconds", "Work let in at once")

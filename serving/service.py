@@ -37,6 +37,7 @@ AURICLE_FAILPOINTS: see ``docs/jobs.md``
 =========================  =====================================================================
 """
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -198,7 +199,7 @@ class Auricle:
     def __init__(self) -> None:
         from prometheus_client import REGISTRY
 
-        from serving import logs
+        from serving import logs, memory
         from serving.job_service import load_jobs
         from serving.loading import load_runtime
         from serving.metrics import ServiceMetrics
@@ -207,6 +208,7 @@ class Auricle:
 
         sys.setswitchinterval(_SWITCH_S)
         logs.configure()
+        memory.share_arenas()
         several = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
         metrics = ServiceMetrics(REGISTRY, several_processes=several)
         settings = settings_from_environment()
@@ -218,6 +220,7 @@ class Auricle:
     @bentoml.on_startup
     async def begin(self) -> None:
         """Start the batcher on the server's loop and take over the stop signals."""
+        from serving import memory
         from serving.api.app import Application
         from serving.stopping import drain_on_signals, exit_with_parent
 
@@ -229,10 +232,13 @@ class Auricle:
         door.application = application
         drain_on_signals(self.runtime)
         exit_with_parent(_PARENT)
+        memory.settle()
+        self._giving_back = asyncio.create_task(memory.give_back())
 
     @bentoml.on_shutdown
     async def end(self) -> None:
         """Give unfinished jobs back, stop the batcher and the worker threads."""
+        self._giving_back.cancel()
         if self.jobs is not None:
             await self.jobs.close()
         await self.runtime.close()

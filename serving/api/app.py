@@ -1,5 +1,6 @@
 """The ASGI application: routes, and OpenAI's error shape for everything that is not an answer."""
 
+import asyncio
 from contextlib import suppress
 from typing import Any
 
@@ -104,6 +105,7 @@ class Application:
 
 async def _metrics(request: Request) -> Response:
     runtime: Runtime = request.app.state.runtime
+    runtime.metrics.tasks.set(len(asyncio.all_tasks()))
     return Response(runtime.metrics.exposition(), media_type=CONTENT_TYPE)
 
 
