@@ -55,32 +55,24 @@ class Runtime:
             rungs=model.recognizer.rungs if settings.degrade else (),
         )
         self._sessions: dict[StreamSession, LoadedModel] = {}  # open streams, and what each runs on
+        self._leaving: dict[LoadedModel, asyncio.Task[None]] = {}  # until their last users end
+        self._swapping = asyncio.Lock()
         self.keeper = StreamKeeper(settings.stream_keep_s)
 
     async def start(self) -> None:
         """Begin to serve, on the running loop."""
         self._draining = asyncio.Event()
+        self._count_models()
         self.model.start()
-        self._leaving: dict[LoadedModel, asyncio.Task[None]] = {}  # until their last users end
-        self._swapping = asyncio.Lock()
 
     async def close(self) -> None:
         """Stop; what is still waiting is refused."""
-        await self.model.close()
-        await asyncio.to_thread(self._workers.shutdown)
-        self._count_models()
-
-    @property
-    def recognizer(self) -> AuricleRecognizer:
-        """Of requests and streams that begin now."""
-        return self.model.recognizer
         for model, farewell in list(self._leaving.items()):
             model.dismiss()
             await farewell
+        await self.model.close()
+        await asyncio.to_thread(self._workers.shutdown)
 
-    @property
-    def batcher(self) -> Batcher:
-        """The queue before the model of requests and streams that begin now."""
     async def swap(self, load: Callable[[LoadedModel], LoadedModel]) -> LoadedModel:
         """Give everything that begins from now on another model; gives the new one.
 
@@ -114,6 +106,14 @@ class Runtime:
         self.metrics.models_loaded.set(1 + len(self._leaving))
         self.metrics.serves(self.model.facts.name, self.model.facts.version)
 
+    @property
+    def recognizer(self) -> AuricleRecognizer:
+        """Of requests and streams that begin now."""
+        return self.model.recognizer
+
+    @property
+    def batcher(self) -> Batcher:
+        """The queue before the model of requests and streams that begin now."""
         return self.model.batcher
 
     @property
