@@ -55,7 +55,7 @@ from serving.settings import JobSettings, ProtectionSettings, ServeSettings, Tra
 _PARENT = os.getppid()
 # Python's 5 ms are what the event loop and the model's thread would wait, at each of their many short
 # turns, for a thread that decodes words.
-_SWITCH_S = 0.0005
+SWITCH_S = 0.0005
 BENTO_BUNDLE = Path(__file__).resolve().parent.parent / "bundle"
 _NUMBERS = {
     "threads": ("AURICLE_THREADS", int),
@@ -206,7 +206,7 @@ class Auricle:
         from serving.observe.traces import tracing_of
         from serving.tenants.desk import open_desk
 
-        sys.setswitchinterval(_SWITCH_S)
+        sys.setswitchinterval(SWITCH_S)
         logs.configure()
         memory.share_arenas()
         several = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
