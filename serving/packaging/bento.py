@@ -25,7 +25,7 @@ Variant = Literal["cpu", "gpu"]
 NAME = "auricle"
 DATA_FOLDERS = (Path("serving/page/static"), Path("serving/page/snippets"))
 """Files that the service reads besides modules."""
-# BentoML names itself; starlette, uvicorn, fsspec and python-multipart come with it. uvicorn takes
+# BentoML names itself; starlette, uvicorn and python-multipart come with it. uvicorn takes
 # httptools and uvloop where they are there: its own parser and loop cost a request twice as much.
 _PACKAGES = (
     "numpy",
@@ -41,6 +41,7 @@ _PACKAGES = (
     "psycopg",
     "psycopg-binary",
     "redis",
+    "obstore",
 )
 _RUNTIME, _SERVER = "onnxruntime", "bentoml"
 PINNED = (*_PACKAGES, _RUNTIME, _SERVER)

@@ -17,6 +17,7 @@ from serving.tenants.caller import SCOPES
 from serving.tenants.store import KeyStore
 from tests.support_browser import chromium, served
 from tests.support_bundle import babble, hush, make_bundle
+from tests.support_packages import interpreter, without_python
 from tests.support_service import wav
 
 SPEECH = np.concatenate([babble(2.5), hush(1.5), babble(1.5, seed=5), hush(1.5)])
@@ -206,9 +207,8 @@ def test_the_snippets_run_as_they_are_shown(visit: Visit, recording: Path, tmp_p
     own = [snippet.filled(origin=visit.client.url, model="tiny") for snippet in snippets()]
     assert shown == own
     expected = visit.client.transcribe(recording, model="tiny").text
-    deepgram = _interpreter("deepgram-7.17")
+    deepgram = interpreter("deepgram-7.17")
     code = dict(zip((snippet.id for snippet in snippets()), own, strict=True))
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     commands = {
         "curl": ["bash", "-c", code["curl"]],
         "openai": [sys.executable, "-c", code["openai"]],
@@ -218,7 +218,12 @@ def test_the_snippets_run_as_they_are_shown(visit: Visit, recording: Path, tmp_p
     assert commands.keys() == code.keys()
     for name, command in commands.items():
         done = subprocess.run(
-            command, cwd=recording.parent, env=clean, capture_output=True, text=True, check=False
+            command,
+            cwd=recording.parent,
+            env=without_python(os.environ),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, (name, done.stderr)
         said = " ".join(
@@ -227,16 +232,3 @@ def test_the_snippets_run_as_they_are_shown(visit: Visit, recording: Path, tmp_p
             if name != "deepgram" or line.startswith("final")
         )
         assert expected in said, name
-
-
-def _interpreter(client: str) -> str:
-    """Of an environment with a foreign client in it."""
-    made = subprocess.run(
-        ["bash", "deploy/client-env.sh", client],
-        env={**os.environ, "BASE_PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr
-    return made.stdout.strip()

@@ -254,8 +254,8 @@ def test_the_service_reaches_no_trainer_and_pins_all_it_names() -> None:
     foreign = {name for name in others if name not in sys.stdlib_module_names}
     assert foreign == {
         "numpy", "soundfile", "av", "soxr", "onnxruntime", "bentoml", "starlette", "pydantic",
-        "prometheus_client", "h11", "fsspec", "psycopg", "redis", "cryptography",
-        "opentelemetry",
+        "prometheus_client", "h11", "obstore", "psycopg", "redis", "cryptography",
+        "opentelemetry", "uvicorn",
     }  # fmt: skip
     assert all("==" in pin for pin in requirements("cpu"))
 
