@@ -313,7 +313,8 @@ _EXTRA_OF = {
     "great_expectations": "data", "pyarrow": "data", "dvc": "data", "pandas": "data", "grimp": "data",
     "soundfile": "data", "av": "data", "soxr": "data",
     "bentoml": "serve", "onnxruntime": "serve", "prometheus_client": "serve", "websockets": "serve",
-    "opentelemetry": "serve", "psycopg": "serve", "redis": "serve",
+    "opentelemetry": "serve", "psycopg": "serve", "redis": "serve", "obstore": "serve",
+    "httptools": "serve", "uvloop": "serve",
     "espeakng_loader": "synth", "faster_whisper": "whisper",
 }  # fmt: skip
 

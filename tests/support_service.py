@@ -1,7 +1,8 @@
 """The service's application in the test's own process, over the tiny bundle."""
 
 import io
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -92,3 +93,11 @@ def running(bundle_dir: Path, **choices: Any) -> Iterator[tuple[TestClient, Runt
     application, runtime = application_of(bundle_dir, **choices)
     with TestClient(application) as client:
         yield client, runtime
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if holds():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never came true")
