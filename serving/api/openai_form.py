@@ -7,6 +7,7 @@ What is honoured, accepted where it asks for nothing, or refused by name is the 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import HTTPConnection, Request
@@ -180,9 +181,12 @@ async def read_form(request: Request, settings: ServeSettings) -> FormData:
     kind = request.headers.get("content-type", "").lower()
     if not kind.startswith("multipart/form-data"):
         raise ApiProblem(400, "Send multipart/form-data with a `file`.", code="invalid_body")
+    _, options = parse_options_header(kind)
+    if options.get(b"charset", b"utf-8") not in (b"utf-8", b"utf8"):  # Python knows odder ones
+        raise ApiProblem(400, "Send the form's text as UTF-8.", code="invalid_body")
     limit = settings.max_upload_bytes
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
+    if declared.isascii() and declared.isdigit() and int(declared) > limit:
         raise too_large(limit)
     stream = _limited(request.stream(), limit)
     parser = MultiPartParser(request.headers, stream, max_files=1, max_fields=_MAX_FIELDS)
