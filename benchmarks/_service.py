@@ -40,7 +40,7 @@ class Running:
 
     def memory_mb(self) -> float:
         """Resident memory of all its processes."""
-        return sum(one.memory_info().rss for one in self.family()) / _MB
+        return float(sum(one.memory_info().rss for one in self.family())) / _MB
 
     def cpu_s(self) -> float:
         """CPU time that all its processes have taken."""

@@ -36,6 +36,7 @@ PROOFS = (
     Proof(name="cold", what="start-up times, bento sizes, the demo", short=True, full=("--demo",)),
     Proof(name="redaction", what="personal data: recall, precision, leaks", short=True),
     Proof(name="serve", what="the service beside its engine, at and beyond capacity", short=False),
+    Proof(name="streams", what="live streams side by side, beside sherpa-onnx", short=False),
     Proof(name="alerts", what="rules and dashboards in a real Prometheus", short=False),
     Proof(name="change", what="what a change costs", short=False),
     Proof(name="soak", what="kill storms and abrupt disconnects", short=False),
