@@ -35,6 +35,7 @@ PROOFS = (
     Proof(name="decode", what="decoding cost beside its peer", short=True),
     Proof(name="cold", what="start-up times, bento sizes, the demo", short=True, full=("--demo",)),
     Proof(name="redaction", what="personal data: recall, precision, leaks", short=True),
+    Proof(name="adopted", what="an adopted Whisper beside FastAPI + faster-whisper", short=False),
     Proof(name="serve", what="the service beside its engine, at and beyond capacity", short=False),
     Proof(name="streams", what="live streams side by side, beside sherpa-onnx", short=False),
     Proof(name="alerts", what="rules and dashboards in a real Prometheus", short=False),

@@ -22,7 +22,7 @@ from serving.api.jobs_form import (
     redacted_for,
     refused,
 )
-from serving.api.openai_answers import plain, verbose
+from serving.api.openai_answers import letters_of, plain, verbose
 from serving.api.openai_form import read_form
 from serving.api.redaction_choice import shown_to
 from serving.job_service import JobService
@@ -138,8 +138,8 @@ async def result(request: Request) -> Response:
         return JSONResponse({"text": transcript.text, "warnings": list(transcript.warnings)})
     model = jobs.runtime.model
     answered = transcript.model.bundle_digest == model.facts.bundle_digest
-    table = model.recognizer.table if answered else None
-    return JSONResponse(verbose(transcript, words, table))
+    tokens_of = letters_of(model.recognizer.table) if answered else None
+    return JSONResponse(verbose(transcript, words, tokens_of))
 
 
 async def events(request: Request) -> Response:
