@@ -5,7 +5,7 @@ queue and decoder go together, so that no answer is ever made of two models.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from serving.admission.cost import Price
@@ -15,15 +15,23 @@ from serving.metrics import ServiceMetrics
 from serving.recognizer import AuricleRecognizer
 from serving.schema import ModelFacts
 
+INT8_MODEL, LARGER_CHUNKS = "int8_model", "larger_chunks"
+
 
 class LoadedModel:
     """A warm recogniser and the queue before its engine. Used on one event loop."""
 
     def __init__(
-        self, recognizer: AuricleRecognizer, calibration: Calibration, metrics: ServiceMetrics
+        self,
+        recognizer: AuricleRecognizer,
+        calibration: Calibration,
+        metrics: ServiceMetrics,
+        lighter: "Mapping[str, LoadedModel] | None" = None,
     ) -> None:
+        """``lighter``: by rung, what takes its place under pressure, the mildest first."""
         self.recognizer = recognizer
         self.calibration = calibration
+        self.lighter = dict(lighter or {})
         self._metrics = metrics
         self._batcher: Batcher | None = None
         self._users = 0
@@ -34,6 +42,25 @@ class LoadedModel:
     def facts(self) -> ModelFacts:
         """What every answer says of the model that made it."""
         return self.recognizer.facts
+
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """What can be given up for speed, the mildest first."""
+        return (*self.recognizer.rungs, *self.lighter)
+
+    def for_file(self, given_up: tuple[str, ...]) -> "LoadedModel":
+        """What answers a recording while so much is given up."""
+        return self.lighter[INT8_MODEL] if INT8_MODEL in given_up else self
+
+    def for_stream(self, given_up: tuple[str, ...]) -> "LoadedModel":
+        """What a live stream runs on that opens while so much is given up."""
+        return self.lighter[LARGER_CHUNKS] if LARGER_CHUNKS in given_up else self.for_file(given_up)
+
+    def count_streams(self, count: int) -> None:
+        """Tell the queues how many live streams are open: files then take smaller batches."""
+        self.batcher.streams_open = count
+        for model in self.lighter.values():
+            model.count_streams(count)
 
     @property
     def price(self) -> Price:
@@ -51,6 +78,8 @@ class LoadedModel:
         """Begin to serve, on the running loop."""
         self._batcher = Batcher(self.recognizer.engine, self._metrics, self.calibration.limits())
         self._batcher.start()
+        for model in self.lighter.values():
+            model.start()
 
     def hold(self) -> None:
         """One more needs it; `release` ends that."""
@@ -82,6 +111,8 @@ class LoadedModel:
 
     async def close(self) -> None:
         """Let go of threads, graphs and files; what still waits for the model is refused."""
+        for model in self.lighter.values():
+            await model.close()
         if self._batcher is not None:
             await self._batcher.close()
         await asyncio.to_thread(self.recognizer.close)

@@ -7,11 +7,10 @@ from pathlib import Path
 from features.bundle import Bundle
 from governance.errors import AuricleError, TamperError
 from serving import logs
-from serving.adopted.models import load_adopted, own_names
 from serving.engine.calibration import calibrated
 from serving.engine.engine import Engine, EngineOptions
 from serving.front.warm_start import WarmStart
-from serving.loaded import LoadedModel
+from serving.loaded import INT8_MODEL, LARGER_CHUNKS, LoadedModel
 from serving.metrics import ServiceMetrics
 from serving.recognizer import AuricleRecognizer
 from serving.runtime import Runtime
@@ -110,9 +109,47 @@ def load_successor(
     return load_model(chosen, metrics, bundle=bundle, before=before)
 
 
+def load_lighter(
+    model: LoadedModel, settings: ServeSettings, metrics: ServiceMetrics
+) -> dict[str, LoadedModel]:
+    """What takes the model's place under pressure, by rung: its int8 bundle, then longer chunks.
+
+    The longer chunks are the bundle's next size; with an int8 bundle they are that one's.
+    """
+    lighter: dict[str, LoadedModel] = {}
+    if not settings.degrade:
+        return lighter
+    serves, bundle = model.recognizer, model.recognizer.engine.bundle
+    if settings.light_bundle_dir is not None:
+        spec = serves.config.feature_spec
+        bundle = Bundle.load(settings.light_bundle_dir, expected_spec=spec)
+        _require_int8_of(serves, bundle)
+        lighter[INT8_MODEL] = load_model(settings, metrics, bundle=bundle, before=model)
+    engine = serves.engine
+    present_ms = engine.graph.chunk_frames * engine.bundle.config.frame_ms
+    longer_ms = [ms for ms in sorted(bundle.config.chunks) if ms > present_ms]
+    if longer_ms:
+        wide = replace(settings, chunk_ms=longer_ms[0])
+        lighter[LARGER_CHUNKS] = load_model(wide, metrics, bundle=bundle, before=model)
+    return lighter
+
+
+def _require_int8_of(serves: AuricleRecognizer, bundle: Bundle) -> None:
+    """The int8 bundle must be the served model's: same name, tokens and training."""
+    light, full = bundle.config, serves.config
+    facts = ("name", "language", "token_digest", "trained", "frame_ms")
+    other = [name for name in facts if getattr(light, name) != getattr(full, name)]
+    if light.variant != "int8" or other:
+        why = f"its {other[0]} differs" if other else f"it is {light.variant}"
+        raise AuricleError(
+            f"it is not the int8 bundle of the model that is served: {why}",
+            item=str(bundle.folder),
+            mend="give the folder that the quantize stage made of the served bundle, or none",
+        )
+
+
 def load_runtime(settings: ServeSettings, metrics: ServiceMetrics) -> Runtime:
     """What a service process needs before it says that it is ready."""
     model = load_model(settings, metrics)
-    adopted = load_adopted(settings.adopted, metrics, max_duration_s=settings.max_duration_s)
-    adopted.forbid((*own_names(model.facts), *settings.model_aliases))
-    return Runtime(settings, model, metrics, adopted)
+    model.lighter = load_lighter(model, settings, metrics)
+    return Runtime(settings, model, metrics)

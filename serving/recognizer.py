@@ -144,7 +144,7 @@ class AuricleRecognizer:
         unusable += request.options.unusable_hotwords
         prepared = Prepared(
             duration_s=audio.duration_s,
-            audio_digest=content_digest(request.content),
+            audio_digest=_digest(request.content),
             normalisation=normalisation(start),
             warnings=[
                 *(["truncated_audio"] if audio.truncated else []),
@@ -263,7 +263,7 @@ class AuricleRecognizer:
         self, hotwords: HotwordGraph | None = None, degradation: tuple[str, ...] = ()
     ) -> StreamingDecoder:
         config = self.config.decoder
-        if degradation:
+        if NO_LANGUAGE_MODEL in degradation or GREEDY_DECODING in degradation:
             config = replace(config, kind="greedy", alpha=0.0, beta=0.0, lexicon=False)
         return make_decoder(config, self.table, self._language_model, self._lexicon, hotwords)
 
@@ -295,8 +295,7 @@ class AuricleRecognizer:
         yield from pieces_of(recording.blocks_16k(mixed=not multichannel), lanes)
 
 
-def content_digest(content: Content) -> str:
-    """What identifies a recording: over its bytes, however they were handed in."""
+def _digest(content: Content) -> str:
     if isinstance(content, bytes):
         return bytes_digest(content)
     return file_digest(content) if isinstance(content, Path) else stream_digest(content)

@@ -11,13 +11,12 @@ from serving import logs
 from serving.admission.entrance import Entrance
 from serving.admission.policy import NoRoom, Outcome, Priority
 from serving.admission.turnstile import Visit
-from serving.adopted.models import AdoptedModels
 from serving.engine.batcher import Answer, Batcher
 from serving.engine.slab import SlabFull
 from serving.evidence import HeardWord
 from serving.file_options import NOTHING_SPECIAL, FileOptions
 from serving.front.cutter import Piece
-from serving.loaded import LoadedModel
+from serving.loaded import LARGER_CHUNKS, LoadedModel
 from serving.metrics import ServiceMetrics
 from serving.observe import spans
 from serving.prepared import Prepared
@@ -41,16 +40,11 @@ class Runtime:
     """Everything that requests share. Created before the event loop, used on one loop."""
 
     def __init__(
-        self,
-        settings: ServeSettings,
-        model: LoadedModel,
-        metrics: ServiceMetrics,
-        adopted: AdoptedModels | None = None,
+        self, settings: ServeSettings, model: LoadedModel, metrics: ServiceMetrics
     ) -> None:
         self.settings = settings
         self.model = model  # of requests and streams that begin now
         self.metrics = metrics
-        self.adopted = adopted or AdoptedModels()  # beside it, under names of their own
         self._workers = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
         self._draining: asyncio.Event | None = None
         self.entrance = Entrance(
@@ -58,7 +52,7 @@ class Runtime:
             max_wait_s=settings.max_wait_s,
             workers=settings.workers,
             price=model.price,
-            rungs=model.recognizer.rungs if settings.degrade else (),
+            rungs=model.rungs if settings.degrade else (),
         )
         self._sessions: dict[StreamSession, LoadedModel] = {}  # open streams, and what each runs on
         self._leaving: dict[LoadedModel, asyncio.Task[None]] = {}  # until their last users end
@@ -70,7 +64,6 @@ class Runtime:
         self._draining = asyncio.Event()
         self._count_models()
         self.model.start()
-        self.adopted.start()
 
     async def close(self) -> None:
         """Stop; what is still waiting is refused."""
@@ -78,7 +71,6 @@ class Runtime:
             model.dismiss()
             await farewell
         await self.model.close()
-        await self.adopted.close()
         await asyncio.to_thread(self._workers.shutdown)
 
     async def swap(self, load: Callable[[LoadedModel], LoadedModel]) -> LoadedModel:
@@ -96,7 +88,7 @@ class Runtime:
                 raise draining()
             model.start()
             self.model = model
-            rungs = model.recognizer.rungs if self.settings.degrade else ()
+            rungs = model.rungs if self.settings.degrade else ()
             self.entrance.change(model.price, rungs)
             self._leaving[before] = asyncio.create_task(self._see_off(before))
             self._count_models()
@@ -176,10 +168,12 @@ class Runtime:
         one of now.
         """
         began = time.perf_counter()
-        with (model or self.model).held() as model, self.admitted(tenant, priority) as visit:
+        with (model or self.model).held() as model, self._admitted(tenant, priority) as visit:
             await visit.turn()
             started = time.perf_counter()
-            recognizer, degradation = model.recognizer, self._given_up(model)
+            degradation = tuple(r for r in self._given_up(model) if r != LARGER_CHUNKS)
+            model = model.for_file(degradation)
+            recognizer = model.recognizer
             most = _PIECES_AT_ONCE if on_heard is None else 1
 
             def prepare() -> tuple[Prepared, list[Piece]]:
@@ -240,14 +234,14 @@ class Runtime:
         with _told():
             self.entrance.require_stream(len(self._sessions))
         with (model or self.model).held() as model:
+            given_up = self._given_up(model)
+            runs = model.for_stream(given_up)
             try:
-                live = await self.work(
-                    model.recognizer.open_live, request, begins, self._given_up(model)
-                )
+                live = await self.work(runs.recognizer.open_live, request, begins, given_up)
             except SlabFull:
                 raise overloaded("All live streams are taken.") from None
             session = StreamSession(
-                live, model.batcher, self.metrics, self.work, self._closed,
+                live, runs.batcher, self.metrics, self.work, self._closed,
                 deadline_s=self.settings.request_deadline_s, spent=self.entrance.stream_spent,
             )  # fmt: skip
             model.hold()
@@ -265,7 +259,7 @@ class Runtime:
     def _count_streams(self) -> None:
         self.metrics.streams_open.set(len(self._sessions))
         for model in (self.model, *self._leaving):
-            model.batcher.streams_open = len(self._sessions)
+            model.count_streams(len(self._sessions))
 
     async def _pieces(
         self, model: LoadedModel, prepared: Prepared, pieces: list[Piece], deadline_s: float
@@ -304,16 +298,13 @@ class Runtime:
     def _given_up(self, model: LoadedModel) -> tuple[str, ...]:
         """What the ladder gives up now of that which the model can."""
         self._look()
-        return tuple(
-            rung for rung in self.entrance.ladder.degradation if rung in model.recognizer.rungs
-        )
+        return tuple(rung for rung in self.entrance.ladder.degradation if rung in model.rungs)
 
     def _look(self) -> None:
         self.metrics.degradation.set(self.entrance.look())
 
     @contextmanager
-    def admitted(self, tenant: str, priority: Priority) -> Iterator[Visit]:
-        """A place for one file, which ends with it."""
+    def _admitted(self, tenant: str, priority: Priority) -> Iterator[Visit]:
         if not self.ready and not self.entrance.turnstile.let_in:
             raise draining()
         with _told(), self.entrance.turnstile.visit(tenant, priority) as visit:

@@ -40,18 +40,6 @@ class ProtectionSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdoptedSettings:
-    """A pretrained model that is served beside Auricle's own, under its own name."""
-
-    name: str
-    folder: Path  # of a Whisper model in CTranslate2's form
-    aliases: tuple[str, ...] = ()  # names that requests may use besides its own and NAME@VERSION
-    threads: int = 0  # model calls side by side; 0: one for each core
-    compute_type: str = "int8"  # or float32 and whatever else this CTranslate2 offers
-    fitted: bool = False  # encode the audio instead of 30 s: faster, and not the very same text
-
-
-@dataclass(frozen=True, kw_only=True)
 class TraceSettings:
     """Where traces go, and how many."""
 
@@ -64,6 +52,7 @@ class ServeSettings:
     """What an operator may choose."""
 
     bundle_dir: Path  # the model bundle
+    light_bundle_dir: Path | None = None  # int8 bundle of the same model, for times of pressure
     priors_path: Path | None = None  # key-value view of speakers' priors; None: every start is cold
     model_version: str = ""  # the registry's version; empty: the head of the bundle's digest
     # Names that requests may use besides the model's own and name@version.
@@ -92,4 +81,3 @@ class ServeSettings:
     jobs: JobSettings | None = None
     protection: ProtectionSettings = ProtectionSettings()
     trace: TraceSettings | None = None  # None: nothing is traced
-    adopted: tuple[AdoptedSettings, ...] = ()

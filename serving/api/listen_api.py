@@ -67,8 +67,11 @@ class Conversation:
         self._session = opened.session
         self._kept = opened.kept
         self._query = query
+        live = self._session.live
         self._shapes = Shapes(
-            facts=self._session.live.parts.facts, channels=self._session.live.request.rows
+            facts=live.parts.facts,
+            channels=live.request.rows,
+            degradation=",".join(live.parts.degradation),
         )
         settings = runtime.settings
         self._ends = (
