@@ -7,6 +7,7 @@ from pathlib import Path
 from features.bundle import Bundle
 from governance.errors import AuricleError, TamperError
 from serving import logs
+from serving.adopted.models import load_adopted, own_names
 from serving.engine.calibration import calibrated
 from serving.engine.engine import Engine, EngineOptions
 from serving.front.warm_start import WarmStart
@@ -152,4 +153,6 @@ def load_runtime(settings: ServeSettings, metrics: ServiceMetrics) -> Runtime:
     """What a service process needs before it says that it is ready."""
     model = load_model(settings, metrics)
     model.lighter = load_lighter(model, settings, metrics)
-    return Runtime(settings, model, metrics)
+    adopted = load_adopted(settings.adopted, metrics, max_duration_s=settings.max_duration_s)
+    adopted.forbid((*own_names(model.facts), *settings.model_aliases))
+    return Runtime(settings, model, metrics, adopted)

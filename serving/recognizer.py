@@ -144,7 +144,7 @@ class AuricleRecognizer:
         unusable += request.options.unusable_hotwords
         prepared = Prepared(
             duration_s=audio.duration_s,
-            audio_digest=_digest(request.content),
+            audio_digest=content_digest(request.content),
             normalisation=normalisation(start),
             warnings=[
                 *(["truncated_audio"] if audio.truncated else []),
@@ -295,7 +295,8 @@ class AuricleRecognizer:
         yield from pieces_of(recording.blocks_16k(mixed=not multichannel), lanes)
 
 
-def _digest(content: Content) -> str:
+def content_digest(content: Content) -> str:
+    """What identifies a recording: over its bytes, however they were handed in."""
     if isinstance(content, bytes):
         return bytes_digest(content)
     return file_digest(content) if isinstance(content, Path) else stream_digest(content)

@@ -11,6 +11,7 @@ from serving import logs
 from serving.admission.entrance import Entrance
 from serving.admission.policy import NoRoom, Outcome, Priority
 from serving.admission.turnstile import Visit
+from serving.adopted.models import AdoptedModels
 from serving.engine.batcher import Answer, Batcher
 from serving.engine.slab import SlabFull
 from serving.evidence import HeardWord
@@ -40,11 +41,16 @@ class Runtime:
     """Everything that requests share. Created before the event loop, used on one loop."""
 
     def __init__(
-        self, settings: ServeSettings, model: LoadedModel, metrics: ServiceMetrics
+        self,
+        settings: ServeSettings,
+        model: LoadedModel,
+        metrics: ServiceMetrics,
+        adopted: AdoptedModels | None = None,
     ) -> None:
         self.settings = settings
         self.model = model  # of requests and streams that begin now
         self.metrics = metrics
+        self.adopted = adopted or AdoptedModels()  # beside it, under names of their own
         self._workers = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
         self._draining: asyncio.Event | None = None
         self.entrance = Entrance(
@@ -64,6 +70,7 @@ class Runtime:
         self._draining = asyncio.Event()
         self._count_models()
         self.model.start()
+        self.adopted.start()
 
     async def close(self) -> None:
         """Stop; what is still waiting is refused."""
@@ -71,6 +78,7 @@ class Runtime:
             model.dismiss()
             await farewell
         await self.model.close()
+        await self.adopted.close()
         await asyncio.to_thread(self._workers.shutdown)
 
     async def swap(self, load: Callable[[LoadedModel], LoadedModel]) -> LoadedModel:
@@ -168,7 +176,7 @@ class Runtime:
         one of now.
         """
         began = time.perf_counter()
-        with (model or self.model).held() as model, self._admitted(tenant, priority) as visit:
+        with (model or self.model).held() as model, self.admitted(tenant, priority) as visit:
             await visit.turn()
             started = time.perf_counter()
             degradation = tuple(r for r in self._given_up(model) if r != LARGER_CHUNKS)
@@ -304,7 +312,8 @@ class Runtime:
         self.metrics.degradation.set(self.entrance.look())
 
     @contextmanager
-    def _admitted(self, tenant: str, priority: Priority) -> Iterator[Visit]:
+    def admitted(self, tenant: str, priority: Priority) -> Iterator[Visit]:
+        """A place for one file, which ends with it."""
         if not self.ready and not self.entrance.turnstile.let_in:
             raise draining()
         with _told(), self.entrance.turnstile.visit(tenant, priority) as visit:

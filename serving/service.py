@@ -9,6 +9,9 @@ AURICLE_PRIORS             key-value view of speakers' priors; absent: every sta
 AURICLE_MODEL_VERSION      the registry's version, shown in every transcript
 AURICLE_MODEL_ALIASES      comma-separated names that requests may use for the model besides its
                            own and NAME@VERSION (default auricle,auricle@champion)
+AURICLE_ADOPTED            comma-separated NAME=FOLDER of pretrained Whisper models to serve too;
+                           an alias of one is ALIAS=NAME in AURICLE_MODEL_ALIASES
+AURICLE_ADOPTED_THREADS, AURICLE_ADOPTED_COMPUTE, AURICLE_ADOPTED_FITTED: see ``docs/adopted.md``
 AURICLE_THREADS            threads of one model call (default 1)
 AURICLE_PROVIDER           cpu (default) or cuda
 AURICLE_CHUNK_MS           model chunk of live streams (default: 640, or the bundle's nearest)
@@ -41,7 +44,7 @@ AURICLE_FAILPOINTS: see ``docs/jobs.md``
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +54,13 @@ from governance.errors import ConfigError
 from serving.api.straight import StraightWay
 from serving.packaging.launch import require_protected, told_host
 from serving.packaging.tls import speak_at_least
-from serving.settings import JobSettings, ProtectionSettings, ServeSettings, TraceSettings
+from serving.settings import (
+    AdoptedSettings,
+    JobSettings,
+    ProtectionSettings,
+    ServeSettings,
+    TraceSettings,
+)
 
 _PARENT = os.getppid()
 # Python's 5 ms are what the event loop and the model's thread would wait, at each of their many short
@@ -99,7 +108,8 @@ door = Door()
 def settings_from_environment() -> ServeSettings:
     """The operator's choices."""
     chosen = _numbers(_NUMBERS)
-    if aliases := _names("AURICLE_MODEL_ALIASES"):
+    names = _names("AURICLE_MODEL_ALIASES")
+    if aliases := tuple(name for name in names if "=" not in name):
         chosen["model_aliases"] = aliases
     if provider := os.environ.get("AURICLE_PROVIDER"):
         chosen["provider"] = provider
@@ -116,8 +126,42 @@ def settings_from_environment() -> ServeSettings:
         jobs=_jobs_from_environment(),
         protection=_protection_from_environment(),
         trace=_trace_from_environment(),
+        adopted=_adopted_from_environment([name for name in names if "=" in name]),
         **chosen,
     )
+
+
+def _adopted_from_environment(aliases: Sequence[str]) -> tuple[AdoptedSettings, ...]:
+    """``NAME=FOLDER`` for each model; ``aliases`` are ``ALIAS=NAME``."""
+    folders = dict(_pair(entry, "AURICLE_ADOPTED") for entry in _names("AURICLE_ADOPTED"))
+    names = dict(_pair(entry, "AURICLE_MODEL_ALIASES") for entry in aliases)
+    if strangers := sorted(set(names.values()) - set(folders)):
+        raise ConfigError(
+            f"{strangers[0]!r} is no adopted model",
+            item="AURICLE_MODEL_ALIASES",
+            mend="name the model and its folder in AURICLE_ADOPTED",
+        )
+    chosen = _numbers({"threads": ("AURICLE_ADOPTED_THREADS", int)})
+    if kind := os.environ.get("AURICLE_ADOPTED_COMPUTE"):
+        chosen["compute_type"] = kind
+    fitted = os.environ.get("AURICLE_ADOPTED_FITTED", "") == "1"
+    return tuple(
+        AdoptedSettings(
+            name=name,
+            folder=Path(folder),
+            aliases=tuple(alias for alias, target in names.items() if target == name),
+            fitted=fitted,
+            **chosen,
+        )
+        for name, folder in folders.items()
+    )
+
+
+def _pair(entry: str, variable: str) -> tuple[str, str]:
+    name, sign, value = (part.strip() for part in entry.partition("="))
+    if not (name and sign and value):
+        raise ConfigError(f"{entry!r} is not of the form NAME=VALUE", item=variable)
+    return name, value
 
 
 def _trace_from_environment() -> TraceSettings | None:

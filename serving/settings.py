@@ -40,6 +40,18 @@ class ProtectionSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdoptedSettings:
+    """A pretrained model that is served beside Auricle's own, under its own name."""
+
+    name: str
+    folder: Path  # of a Whisper model in CTranslate2's form
+    aliases: tuple[str, ...] = ()  # names that requests may use besides its own and NAME@VERSION
+    threads: int = 0  # model calls side by side; 0: one for each core
+    compute_type: str = "int8"  # or float32 and whatever else this CTranslate2 offers
+    fitted: bool = False  # encode the audio instead of 30 s: faster, and not the very same text
+
+
+@dataclass(frozen=True, kw_only=True)
 class TraceSettings:
     """Where traces go, and how many."""
 
@@ -81,3 +93,4 @@ class ServeSettings:
     jobs: JobSettings | None = None
     protection: ProtectionSettings = ProtectionSettings()
     trace: TraceSettings | None = None  # None: nothing is traced
+    adopted: tuple[AdoptedSettings, ...] = ()
