@@ -40,7 +40,9 @@ PROOFS = (
     Proof(name="streams", what="live streams side by side, beside sherpa-onnx", short=False),
     Proof(name="alerts", what="rules and dashboards in a real Prometheus", short=False),
     Proof(name="change", what="what a change costs", short=False),
-    Proof(name="soak", what="kill storms and abrupt disconnects", short=False),
+    Proof(name="swap", what="the model changed fifty times under load", short=True),
+    Proof(name="fuzz", what="malformed bodies, frames and recordings", short=True),
+    Proof(name="soak", what="kill storms, and a crowd that is rude in part", short=False),
     Proof(name="jobs_kill", what="jobs under SIGKILL at every commit point", short=False),
     Proof(name="barista", what="real human speech, unseen speakers", short=False),
 )

@@ -47,6 +47,11 @@ EXPERIMENT = "auricle"
 MODEL_NAME = "auricle"
 
 
+def live(port: int) -> Path:
+    """Where the service on ``port`` is told which version to serve."""
+    return STATE / "live" / str(port)
+
+
 def report(stage: str) -> Path:
     """The record that ``stage`` writes."""
     return REPORTS / f"{stage}.json"

@@ -269,6 +269,25 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
             "--tls-minimum", choices=("1.2", "1.3"), help="oldest TLS that is spoken (1.2)"
         )
         parser.set_defaults(paths=("tls_certificate", "tls_key"))
+    swap = _command(
+        commands,
+        "swap",
+        "pipelines.swap:main",
+        "another version for every worker of a running service, under load",
+    )
+    swap.add_argument(
+        "model", metavar="BUNDLE", help="NAME@ALIAS of a registered model, or a bundle folder"
+    )
+    swap.add_argument(
+        "--version", default="", help="what answers call it (the registry's, or of the digest)"
+    )
+    swap.add_argument("--port", type=PORT, default=3000, help="of the service (3000)")
+    swap.add_argument("--live", metavar="FOLDER", help="AURICLE_LIVE of a service started by hand")
+    swap.add_argument(
+        "--timeout", type=amount(), default=120.0, metavar="S", help="seconds for all workers (120)"
+    )
+    swap.add_argument("--json", action="store_true", help="print one JSON object")
+    swap.set_defaults(paths=("live",), bundles=("model",))
     keys = commands.add_parser("keys", help="API keys: who may use the service, and how much")
     keys.set_defaults(target="pipelines.keys:list_keys", json=False, store=None)
     add_keys_commands(keys.add_subparsers(metavar="ACTION"), _command)

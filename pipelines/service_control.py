@@ -17,6 +17,7 @@ from pipelines.run import child_environment
 from serving.packaging.launch import require_protected, serve_command, serve_environment
 from serving.packaging.tls import MINIMUM_DEFAULT, Tls
 from serving.page.snippets import Snippet, snippets
+from serving.swap.live_folder import LiveFolder
 
 SERVICE, MLFLOW = "service", "mlflow"
 _TITLES = {SERVICE: "service", MLFLOW: "MLflow UI"}
@@ -135,6 +136,7 @@ def serve(args: argparse.Namespace) -> int:
         model_aliases=_aliases(*args.model.split("@", 1)) if "@" in args.model else [],
         tls=tls,
     )
+    _follow_swaps(environment, args.port)
     require_protected(args.host, environment)
     command = serve_command(port=args.port, host=args.host, tls=tls)
     os.execve(sys.executable, command, environment)
@@ -160,6 +162,7 @@ def start_service(
         model_version=str(event["version"]),
         model_aliases=_aliases(event["model"], event["alias"]),
     )
+    _follow_swaps(environment, port)
     return _start(
         name,
         serve_command(port=port, target=event["bento"], tls=tls),
@@ -168,6 +171,17 @@ def start_service(
         ready=f"{_origin(port, tls)}/readyz",
         timeout_s=_READY_TIMEOUT_S,
     )
+
+
+def _follow_swaps(environment: dict[str, str], port: int) -> None:
+    """Where `auricle swap` reaches the service; what an earlier one was told to serve is over.
+
+    An operator's own folder stands, with what is wanted there.
+    """
+    if not environment.get("AURICLE_LIVE"):
+        live = LiveFolder(paths.live(port))
+        live.forget()
+        environment["AURICLE_LIVE"] = str(live.folder.absolute())
 
 
 def start_mlflow(port: int) -> float:

@@ -7,6 +7,8 @@ AURICLE_BUNDLE             folder of the model bundle; inside a bento: the bundl
 AURICLE_LIGHT_BUNDLE_DIR   folder of the same model's int8 bundle, which answers under pressure
 AURICLE_PRIORS             key-value view of speakers' priors; absent: every start is cold
 AURICLE_MODEL_VERSION      the registry's version, shown in every transcript
+AURICLE_LIVE               folder through which ``auricle swap`` changes the model of every worker
+AURICLE_PROCESSES          worker processes behind the port (default 1)
 AURICLE_MODEL_ALIASES      comma-separated names that requests may use for the model besides its
                            own and NAME@VERSION (default auricle,auricle@champion)
 AURICLE_ADOPTED            comma-separated NAME=FOLDER of pretrained Whisper models to serve too;
@@ -67,6 +69,7 @@ _PARENT = os.getppid()
 # turns, for a thread that decodes words.
 SWITCH_S = 0.0005
 BENTO_BUNDLE = Path(__file__).resolve().parent.parent / "bundle"
+_MOST_PROCESSES = 256
 _NUMBERS = {
     "threads": ("AURICLE_THREADS", int),
     "chunk_ms": ("AURICLE_CHUNK_MS", int),
@@ -116,11 +119,13 @@ def settings_from_environment() -> ServeSettings:
     light = os.environ.get("AURICLE_LIGHT_BUNDLE_DIR")
     priors = os.environ.get("AURICLE_PRIORS")
     cache = os.environ.get("AURICLE_CACHE")
+    live = os.environ.get("AURICLE_LIVE")
     return ServeSettings(
         bundle_dir=Path(os.environ.get("AURICLE_BUNDLE") or BENTO_BUNDLE),
         light_bundle_dir=Path(light) if light else None,
         priors_path=Path(priors) if priors else None,
         cache_dir=Path(cache) if cache else None,
+        live_dir=Path(live) if live else None,
         degrade=os.environ.get("AURICLE_DEGRADE", "1") != "0",
         model_version=os.environ.get("AURICLE_MODEL_VERSION", ""),
         jobs=_jobs_from_environment(),
@@ -216,6 +221,16 @@ def _numbers(variables: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[
     return chosen
 
 
+def _processes() -> int:
+    """Workers of the service; each loads the model for itself."""
+    text = os.environ.get("AURICLE_PROCESSES") or "1"
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_PROCESSES):
+        raise SystemExit(
+            f"auricle: AURICLE_PROCESSES: {text!r} is no number from 1 to {_MOST_PROCESSES}"
+        )
+    return int(text)
+
+
 def _names(variable: str) -> tuple[str, ...]:
     """Names separated by commas."""
     text = os.environ.get(variable, "")
@@ -235,6 +250,7 @@ if (_host := told_host(sys.argv, os.environ)) is not None:  # in the supervisor,
 @bentoml.asgi_app(door)
 @bentoml.service(
     name="auricle",
+    workers=_processes(),
     http={"host": "127.0.0.1", "port": 3000},
     traffic={"timeout": 86_400},
     metrics={"enabled": False},
@@ -248,9 +264,9 @@ class Auricle:
 
         from serving import logs, memory
         from serving.job_service import load_jobs
-        from serving.loading import load_runtime
         from serving.metrics import ServiceMetrics
         from serving.observe.traces import tracing_of
+        from serving.swap.follow import Follower, load_wanted
         from serving.tenants.desk import open_desk
 
         sys.setswitchinterval(SWITCH_S)
@@ -259,7 +275,9 @@ class Auricle:
         several = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
         metrics = ServiceMetrics(REGISTRY, several_processes=several)
         settings = settings_from_environment()
-        self.runtime = load_runtime(settings, metrics)
+        self.runtime = load_wanted(settings, metrics)
+        live = settings.live_dir
+        self.follower = None if live is None else Follower(self.runtime, live)
         self.jobs = load_jobs(settings, self.runtime)
         self.tenants = open_desk(settings.protection)
         self.tracing = tracing_of(settings.trace)
@@ -277,6 +295,8 @@ class Auricle:
             await self.jobs.start()
         application.attach(self.runtime, self.jobs, self.tenants, self.tracing)
         door.application = application
+        if self.follower is not None:
+            self.follower.start()
         drain_on_signals(self.runtime)
         exit_with_parent(_PARENT)
         memory.settle()
@@ -286,6 +306,8 @@ class Auricle:
     async def end(self) -> None:
         """Give unfinished jobs back, stop the batcher and the worker threads."""
         self._giving_back.cancel()
+        if self.follower is not None:
+            await self.follower.close()
         if self.jobs is not None:
             await self.jobs.close()
         await self.runtime.close()

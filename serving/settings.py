@@ -67,6 +67,7 @@ class ServeSettings:
     light_bundle_dir: Path | None = None  # int8 bundle of the same model, for times of pressure
     priors_path: Path | None = None  # key-value view of speakers' priors; None: every start is cold
     model_version: str = ""  # the registry's version; empty: the head of the bundle's digest
+    live_dir: Path | None = None  # where `auricle swap` tells which version to serve; None: nowhere
     # Names that requests may use besides the model's own and name@version.
     model_aliases: tuple[str, ...] = ("auricle", "auricle@champion")
     threads: int = 1  # threads of one model call
