@@ -17,13 +17,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from benchmarks._crowd import CLIP_S, RATE_HZ, Crowd, Tally, come
 from benchmarks._growth import slope, trend
+from benchmarks._held import Held, held
 from benchmarks._report import (
     ROOT,
     Bar,
@@ -35,7 +36,7 @@ from benchmarks._report import (
     show,
     table,
 )
-from benchmarks._service import Running, answers, service
+from benchmarks._service import answers, service
 from benchmarks._toy_training import STEPS, same_bits
 from governance.records import Interval
 from pipelines import _paths as paths
@@ -49,18 +50,7 @@ _GROWTH_MB = 1.0  # per 1,000 streams, at most
 _WARM_UP = 0.2  # of the streams: caches fill
 _LOOKS, _SHOWN = 100, 5  # at the memory; every fifth is printed
 _MORE = 2  # handles or tasks that are no leak: a connection that is just being closed
-_IDLE_TASKS = 12
-_QUIET_LIMIT_S = 60.0
 _SHORT = {"kills": 3, "supervisor_kills": 1, "streams": 250, "files": 1000}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Held:
-    """What a service holds while nobody asks anything of it."""
-
-    handles: int
-    tasks: float
-    streams: float
 
 
 def main(argv: Sequence[str] = ()) -> int:
@@ -183,7 +173,7 @@ def _come(page: Page, folder: Path, bundle: Path, crowd: Crowd, *, judged: bool)
         before = running.client.stream(pcm, rate_hz=RATE_HZ).text
         # The threads and connections that any work brings are there before the first look.
         asyncio.run(come(running.port, replace(crowd, streams=40, files=160, seed=1), _see))
-        held = _held(running)
+        at_first = held(running)
 
         def look(tally: Tally) -> None:
             if tally.streams % step == 0:
@@ -192,12 +182,12 @@ def _come(page: Page, folder: Path, bundle: Path, crowd: Crowd, *, judged: bool)
         began_s = time.monotonic()
         tally = asyncio.run(come(running.port, crowd, look))
         minutes = (time.monotonic() - began_s) / 60
-        left = _held(running)
+        left = held(running)
         after = running.client.stream(pcm, rate_hz=RATE_HZ).text
     late = [look for look in looks if look[0] > _WARM_UP * crowd.streams / 1000]
     growth = slope(late) if len(late) > 2 else None
     page.notes.append(f"{CLIP_S:g} s of sound each; seed {crowd.seed}; {minutes:.1f} minutes")
-    page.bars += _bars(crowd, tally, growth if judged else None, held, left)
+    page.bars += _bars(crowd, tally, growth if judged else None, at_first, left)
     same = before == after
     page.bars.append(
         holds("the next stream", "the same text", "the same" if same else "other", same)
@@ -216,7 +206,9 @@ def _see(_: Tally) -> None:
     """Nobody looks at the warm-up."""
 
 
-def _bars(crowd: Crowd, tally: Tally, growth: Interval | None, held: Held, left: Held) -> list[Bar]:
+def _bars(
+    crowd: Crowd, tally: Tally, growth: Interval | None, at_first: Held, left: Held
+) -> list[Bar]:
     came = sum(tally.outcomes.values())
     answered = ("answered", "told to wait", "cut")
     odd = sum(n for what, n in tally.outcomes.items() if not what.endswith(answered))
@@ -230,24 +222,10 @@ def _bars(crowd: Crowd, tally: Tally, growth: Interval | None, held: Held, left:
         below("answers other than the words or 429", 0, odd, ""),
         not_measured(memory, _GROWTH_MB, "MB") if growth is None
         else below(memory, _GROWTH_MB, growth.high, "MB"),
-        below("open handles more than before", _MORE, left.handles - held.handles, ""),
-        below("tasks of the event loop more than before", _MORE, left.tasks - held.tasks, ""),
+        below("open handles more than before", _MORE, left.handles - at_first.handles, ""),
+        below("tasks of the event loop more than before", _MORE, left.tasks - at_first.tasks, ""),
         holds("auricle_streams_open afterwards", "0", f"{left.streams:g}", left.streams == 0),
     ]  # fmt: skip
-
-
-def _held(running: Running) -> Held:
-    """Once it has noticed that nobody is there, absent clients of resumable streams included."""
-    end_s = time.monotonic() + _QUIET_LIMIT_S
-    while time.monotonic() < end_s and (
-        running.gauge("auricle_streams_open") or running.gauge("auricle_tasks") > _IDLE_TASKS
-    ):
-        time.sleep(0.5)
-    return Held(
-        handles=sum(one.num_fds() for one in running.family()),
-        tasks=running.gauge("auricle_tasks"),
-        streams=running.gauge("auricle_streams_open"),
-    )
 
 
 if __name__ == "__main__":
