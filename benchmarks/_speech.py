@@ -1,7 +1,7 @@
 """What a proof of speed sends: real speech cut to length, where corpora lie, else noise like speech.
 
-What decoding costs depends on what is said: noise keeps every letter possible and costs a beam three
-times what speech costs it.
+What decoding costs depends on what is said: noise keeps more letters possible, and cost a beam more than
+twice what speech did (18 ms for 10 s, against 4 to 13).
 """
 
 from collections.abc import Sequence

@@ -26,7 +26,7 @@ NAME = "auricle"
 DATA_FOLDERS = (Path("serving/page/static"), Path("serving/page/snippets"))
 """Files that the service reads besides modules."""
 # BentoML names itself; starlette, uvicorn and python-multipart come with it. uvicorn takes
-# httptools and uvloop where they are there: its own parser and loop cost a request twice as much.
+# httptools and uvloop where they are there, in place of a parser and a loop in Python.
 _PACKAGES = (
     "numpy",
     "soundfile",
