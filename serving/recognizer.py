@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from data.audio_errors import AudioError, UndecodableAudio
 from data.blocks import Recording, open_recording
 from features.decode import HotwordGraph, StreamingDecoder, hotword_graph, make_decoder
+from features.doubt import LetterDoubt
 from governance.canonical import bytes_digest, file_digest, stream_digest
 from governance.errors import AuricleError
 from serving import assemble
@@ -180,6 +181,9 @@ class AuricleRecognizer:
     def decode(self, prepared: Prepared, piece: Piece, logp_TV: Floats) -> list[HeardWord]:
         """Turn one piece's log-probabilities into words, which nothing changes later."""
         began = time.perf_counter()
+        if not self._anybody_spoke(logp_TV):
+            prepared.book(decoding=time.perf_counter() - began)
+            return []
         decoder = self._new_decoder(prepared.hotwords, prepared.degradation)
         decoder.accept(logp_TV)
         heard = heard_words(
@@ -194,6 +198,14 @@ class AuricleRecognizer:
         prepared.heard += heard
         prepared.book(decoding=time.perf_counter() - began)
         return heard
+
+    def _anybody_spoke(self, logp_TV: Floats) -> bool:
+        """Whether a piece's letters are clear enough for this model's limit."""
+        if self.config.doubt_limit is None:
+            return True
+        doubt = LetterDoubt(self.table)
+        doubt.accept(logp_TV)
+        return doubt.nats <= self.config.doubt_limit
 
     def transcript(
         self, prepared: Prepared, *, network_s: float = 0.0, total_s: float = 0.0
@@ -239,6 +251,7 @@ class AuricleRecognizer:
             table=self.table,
             unusable_hotwords=unusable + request.unusable_hotwords,
             degradation=degradation,
+            doubt_limit=self.config.doubt_limit,
         )
         return LiveStream(request, parts, begins)
 

@@ -51,3 +51,4 @@ class StreamParts:
     table: TokenTable
     unusable_hotwords: int = 0  # of the request, told in a warning
     degradation: tuple[str, ...] = ()  # what is given up for this stream
+    doubt_limit: float | None = None  # nats above which nobody spoke; None: all words are believed
