@@ -261,14 +261,7 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
     serve.add_argument("--host", default="127.0.0.1", help="loopback unless told otherwise")
     serve.set_defaults(bundles=("model",))
     for parser in (up, serve):
-        parser.add_argument(
-            "--tls-certificate", metavar="FILE", help="PEM chain: serve HTTPS and WSS"
-        )
-        parser.add_argument("--tls-key", metavar="FILE", help="PEM private key of the certificate")
-        parser.add_argument(
-            "--tls-minimum", choices=("1.2", "1.3"), help="oldest TLS that is spoken (1.2)"
-        )
-        parser.set_defaults(paths=("tls_certificate", "tls_key"))
+        _add_tls_options(parser)
     swap = _command(
         commands,
         "swap",
@@ -299,6 +292,15 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
         "what is installed, what is wrong, and the mend",
     )
     doctor.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_tls_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tls-certificate", metavar="FILE", help="PEM chain: serve HTTPS and WSS")
+    parser.add_argument("--tls-key", metavar="FILE", help="PEM private key of the certificate")
+    parser.add_argument(
+        "--tls-minimum", choices=("1.2", "1.3"), help="oldest TLS that is spoken (1.2)"
+    )
+    parser.set_defaults(paths=("tls_certificate", "tls_key"))
 
 
 def _enter_workspace(args: argparse.Namespace) -> None:
