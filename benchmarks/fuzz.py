@@ -3,7 +3,8 @@
     python -m benchmarks.fuzz [--cases 50000] [--seed 1] [--only NUMBER] [--short]
 
 Every case is drawn from the seed and its number; a failure is printed with both, and ``--only``
-sends that case again. Judged: no answer 5xx (but 503 with ``Retry-After``) and no close 1011, every
+sends that case again. Schemathesis asks before, whether what ``/openapi.json`` promises is kept.
+Judged: no answer 5xx (but 503 with ``Retry-After``) and no close 1011, every
 complete request answered, the same words for the same speech all along, memory, handles and tasks
 flat, nothing that was sent in the log.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from benchmarks._growth import slope, trend
 from benchmarks._held import held
 from benchmarks._malformed import CANARY
+from benchmarks._promises import CHECKS, checked
 from benchmarks._report import Page, below, holds, not_measured, parser, show, table
 from benchmarks._service import Running, service
 from benchmarks._storm import Storm, storm
@@ -31,6 +33,9 @@ _GROWTH_MB = 1.0  # per 5,000 cases: there are as many as streams of the soak
 _MORE = 2  # handles or tasks that are no leak: a connection that is just being closed
 _SHORT_CASES = 1_000
 _ASKED = 20  # times that the same speech is sent in between
+_EXAMPLES, _SHORT_EXAMPLES = 100, 5  # drawn for each operation, besides its boundaries
+_CHECK_LIMIT_S = 3_600.0
+_TOLD_CHARACTERS = 6_000
 _SHOWN = 20  # failures on the page
 
 
@@ -48,6 +53,8 @@ def main(argv: Sequence[str] = ()) -> int:
         bundle, log = make_bundle(folder / "tiny"), folder / "log"
         jobs = {"AURICLE_JOBS_DIR": str(folder / "jobs")}
         with service(folder / "home", bundle=bundle, log=log, variables=jobs) as running:
+            if given.only is None:
+                _promised(page, running, examples=_SHORT_EXAMPLES if given.short else _EXAMPLES)
             _fuzz(page, running, given.seed, numbers, judged=not given.short)
         told = log.read_bytes()
     page.bars += [
@@ -56,6 +63,19 @@ def main(argv: Sequence[str] = ()) -> int:
         below("tracebacks in the log", 0, told.count(b"Traceback"), ""),
     ]
     return page.write(given.out)
+
+
+def _promised(page: Page, running: Running, *, examples: int) -> None:
+    verdict = checked(f"http://127.0.0.1:{running.port}", examples=examples, limit_s=_CHECK_LIMIT_S)
+    kept = "every promise kept" if verdict.status == 0 else "promises broken"
+    page.bars.append(
+        holds(
+            f"Schemathesis on /openapi.json, {verdict.cases:,} cases, {len(CHECKS)} checks",
+            "every promise kept", kept, verdict.status == 0 and verdict.cases > 0,
+        )
+    )  # fmt: skip
+    if verdict.status:
+        page.sections.append(("Schemathesis", f"```\n{verdict.told[-_TOLD_CHARACTERS:]}\n```"))
 
 
 def _fuzz(page: Page, running: Running, seed: int, numbers: range, *, judged: bool) -> None:

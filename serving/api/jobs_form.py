@@ -55,7 +55,7 @@ async def read_json(request: Request) -> dict[str, Any]:
         if len(content) > _JSON_BYTES:
             raise ApiProblem(413, "The JSON body is too large.", code="invalid_body")
     try:
-        document = parsed(content)
+        document = parsed(bytes(content))
     except ValueError:
         raise ApiProblem(400, "The body is no JSON.", code="invalid_body") from None
     if not isinstance(document, dict):
