@@ -106,8 +106,15 @@ def load_successor(
             item=str(bundle_dir),
             mend="give a version of the model that is served, or start a service of its own",
         )
-    chosen = replace(settings, model_version=version)
-    return load_model(chosen, metrics, bundle=bundle, before=before)
+    # The light bundle is the former version's; the longer chunks are the new one's own.
+    chosen = replace(settings, model_version=version, light_bundle_dir=None)
+    model = load_model(chosen, metrics, bundle=bundle, before=before)
+    try:
+        model.lighter = load_lighter(model, chosen, metrics)
+    except BaseException:
+        model.recognizer.close()
+        raise
+    return model
 
 
 def load_lighter(
