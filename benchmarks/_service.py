@@ -3,7 +3,7 @@
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,11 @@ class Running:
 
     def memory_mb(self) -> float:
         """Resident memory of all its processes."""
-        return sum(one.memory_info().rss for one in self.family()) / _MB
+        return float(sum(one.memory_info().rss for one in self.family())) / _MB
+
+    def cpu_s(self) -> float:
+        """CPU time that all its processes have taken."""
+        return float(sum(sum(one.cpu_times()[:2]) for one in self.family()))
 
     def gauge(self, name: str) -> float:
         """A figure of its metrics page, summed over its workers."""
@@ -52,10 +56,16 @@ class Running:
 
 @contextmanager
 def service(
-    home: Path, *, target: str = SERVICE, bundle: Path | None = None, log: Path
+    home: Path,
+    *,
+    target: str = SERVICE,
+    bundle: Path | None = None,
+    log: Path,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
     """Serve a bento (``target``) or a bundle from this checkout; nothing is left afterwards."""
     environment = serve_environment(child_environment(), bundle_dir=bundle, bentoml_home=home)
+    environment |= variables or {}
     if bundle is not None:
         environment["PYTHONPATH"] = str(ROOT)
     else:

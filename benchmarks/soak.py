@@ -1,57 +1,72 @@
 """Kill storms and rude clients, on loopback, with bounds.
 
-    python -m benchmarks.soak [--kills 12] [--supervisor-kills 3] [--disconnects 200] [--bundle DIR]
+    python -m benchmarks.soak [--kills 12] [--supervisor-kills 3] [--streams 5000] [--files 20000]
 
 Training is killed (SIGKILL) at random moments and must end with the bits of an undisturbed run. The
-service's supervisor is killed and no worker may go on answering. Clients vanish in the middle of
-live streams and memory must become flat: caches fill during the first half, a leak goes on during
-the last one (``--disconnects 2000`` tells them apart better than 200).
+service's supervisor is killed and no worker may go on answering. Then a crowd comes: live streams, a
+fifth of which vanish without a word, among uploaded files. Every request must be answered, and after
+a fifth of them the service's memory, handles and tasks must be flat.
 """
 
-import math
+import asyncio
 import os
 import random
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import psutil
 
-from benchmarks._report import ROOT, Page, below, holds, parser, show, table
-from benchmarks._service import Running, answers, service
+from benchmarks._crowd import CLIP_S, RATE_HZ, Crowd, Tally, come
+from benchmarks._growth import slope, trend
+from benchmarks._held import Held, held
+from benchmarks._report import (
+    ROOT,
+    Bar,
+    Page,
+    below,
+    holds,
+    not_measured,
+    parser,
+    show,
+    table,
+)
+from benchmarks._service import answers, service
 from benchmarks._toy_training import STEPS, same_bits
 from governance.records import Interval
 from pipelines import _paths as paths
 from pipelines.run import child_environment
 from tests.support_bundle import babble, make_bundle
+from tests.support_service import pcm16
 
 _RUN_LIMIT_S = 300.0
 _GONE_LIMIT_S = 10.0
-_EVERY = 10  # disconnects between two looks at the memory
-_LEAST = 80  # disconnects: four looks in either half, or no growth can be told from noise
-_GROWTH_KB = 20.0  # per disconnect over the last half, at most
-_Z = 1.96  # of a 95 % interval
-_RATE_HZ = 16_000
+_GROWTH_MB = 1.0  # per 1,000 streams, at most
+_WARM_UP = 0.2  # of the streams: caches fill
+_LOOKS, _SHOWN = 100, 5  # at the memory; every fifth is printed
+_MORE = 2  # handles or tasks that are no leak: a connection that is just being closed
+_SHORT = {"kills": 3, "supervisor_kills": 1, "streams": 250, "files": 1000}
 
 
 def main(argv: Sequence[str] = ()) -> int:
     options = parser(__doc__)
     options.add_argument("--kills", type=int, default=12)
     options.add_argument("--supervisor-kills", type=int, default=3)
-    options.add_argument("--disconnects", type=int, default=200)
+    options.add_argument("--streams", type=int, default=5000)
+    options.add_argument("--files", type=int, default=20_000)
+    options.add_argument("--minutes", type=float, default=60.0, help="then the crowd goes home")
     options.add_argument(
         "--bundle", type=Path, help="bundle to serve (this checkout's, or a tiny one)"
     )
     given = options.parse_args(argv)
-    if 0 < given.disconnects < _LEAST:
-        options.error(f"--disconnects: 0, or {_LEAST} and more")
+    if given.short:
+        options.set_defaults(**_SHORT)
+        given = options.parse_args(argv)
     page = Page(name="soak", title="Kill storms and rude clients", arguments=argv)
     with tempfile.TemporaryDirectory(prefix="auricle-soak-") as name:
         folder = Path(name)
@@ -60,8 +75,9 @@ def main(argv: Sequence[str] = ()) -> int:
         bundle = _bundle(page, given.bundle, folder)
         if given.supervisor_kills:
             _kill_supervisor(page, folder, bundle, given.supervisor_kills)
-        if given.disconnects:
-            _disconnect(page, folder, bundle, given.disconnects)
+        if given.streams:
+            crowd = Crowd(streams=given.streams, files=given.files, limit_s=60 * given.minutes)
+            _come(page, folder, bundle, crowd, judged=not given.short)
     return page.write(given.out)
 
 
@@ -148,123 +164,68 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-def _disconnect(page: Page, folder: Path, bundle: Path, times: int) -> None:
-    rng = random.Random(7)
-    pcm = (babble(3.0) * 32767).clip(-32768, 32767).astype("<i2").tobytes()
-    memory: list[tuple[int, float]] = []
+def _come(page: Page, folder: Path, bundle: Path, crowd: Crowd, *, judged: bool) -> None:
+    """A crowd that is rude in part, and what it leaves behind in the service."""
+    pcm = pcm16(babble(3.0)).tobytes()
+    looks: list[tuple[float, float]] = []
+    step = max(1, crowd.streams // _LOOKS)
     with service(folder / "home", bundle=bundle, log=folder / "log") as running:
-        before = running.client.stream(pcm, rate_hz=_RATE_HZ).text
-        for done in range(1, times + 1):
-            rng.choice(_RUDE)(running.port, pcm, rng.random())
-            if done % _EVERY == 0:
-                memory.append((done, running.memory_mb()))
-        left = _settled_gauge(running)
-        after = running.client.stream(pcm, rate_hz=_RATE_HZ).text
-    halves = [[entry for entry in memory if (entry[0] > times / 2) == last] for last in (0, 1)]
-    first, growth = map(slope_kb, halves)
-    page.bars += [
-        below(f"memory growth per abrupt disconnect, last half of {times} (upper bound)",
-              _GROWTH_KB, growth.high, "kB"),
-        holds("auricle_streams_open afterwards", "0", f"{left:g}", left == 0),
-        holds("the next stream", "the same text as before", "the same" if before == after else "other",
-              before == after),
+        before = running.client.stream(pcm, rate_hz=RATE_HZ).text
+        # The threads and connections that any work brings are there before the first look.
+        asyncio.run(come(running.port, replace(crowd, streams=40, files=160, seed=1), _see))
+        at_first = held(running)
+
+        def look(tally: Tally) -> None:
+            if tally.streams % step == 0:
+                looks.append((tally.streams / 1000, running.memory_mb()))
+
+        began_s = time.monotonic()
+        tally = asyncio.run(come(running.port, crowd, look))
+        minutes = (time.monotonic() - began_s) / 60
+        left = held(running)
+        after = running.client.stream(pcm, rate_hz=RATE_HZ).text
+    late = [look for look in looks if look[0] > _WARM_UP * crowd.streams / 1000]
+    growth = slope(late) if len(late) > 2 else None
+    page.notes.append(f"{CLIP_S:g} s of sound each; seed {crowd.seed}; {minutes:.1f} minutes")
+    page.bars += _bars(crowd, tally, growth if judged else None, at_first, left)
+    same = before == after
+    page.bars.append(
+        holds("the next stream", "the same text", "the same" if same else "other", same)
+    )
+    if growth is not None:
+        shown = f"{show(growth, 'MB')} per 1,000 streams after the warm-up: {trend(growth)}"
+        page.sections.append(("Memory growth (95 % interval)", shown))
+    page.sections.append(("Answers", table(("what", "times"), sorted(tally.outcomes.items()))))
+    rows = [(f"{1000 * done:.0f}", f"{megabytes:.1f}") for done, megabytes in looks[::_SHOWN]]
+    page.sections.append(
+        ("Resident memory of all service processes", table(("streams", "MB"), rows))
+    )
+
+
+def _see(_: Tally) -> None:
+    """Nobody looks at the warm-up."""
+
+
+def _bars(
+    crowd: Crowd, tally: Tally, growth: Interval | None, at_first: Held, left: Held
+) -> list[Bar]:
+    came = sum(tally.outcomes.values())
+    answered = ("answered", "told to wait", "cut")
+    odd = sum(n for what, n in tally.outcomes.items() if not what.endswith(answered))
+    memory = "memory growth per 1,000 streams after the warm-up (upper bound)"
+    return [
+        holds(
+            f"visits: {crowd.streams:,} streams, {crowd.abrupt_share:.0%} of them cut, and files",
+            f"{crowd.streams + crowd.files:,}", f"{came:,}", came == crowd.streams + crowd.files,
+        ),
+        below("requests without an answer", 0, len(tally.unanswered), ""),
+        below("answers other than the words or 429", 0, odd, ""),
+        not_measured(memory, _GROWTH_MB, "MB") if growth is None
+        else below(memory, _GROWTH_MB, growth.high, "MB"),
+        below("open handles more than before", _MORE, left.handles - at_first.handles, ""),
+        below("tasks of the event loop more than before", _MORE, left.tasks - at_first.tasks, ""),
+        holds("auricle_streams_open afterwards", "0", f"{left.streams:g}", left.streams == 0),
     ]  # fmt: skip
-    page.sections.append(
-        (
-            "Memory growth per disconnect",
-            table(
-                ("half", "growth (95 % interval)", ""),
-                [
-                    ("first", show(first, "kB"), trend(first)),
-                    ("last", show(growth, "kB"), trend(growth)),
-                ],
-            ),
-        )
-    )
-    rows = [(done, f"{megabytes:.1f}") for done, megabytes in memory]
-    page.sections.append(
-        ("Resident memory of all service processes", table(("disconnects", "MB"), rows))
-    )
-
-
-def _settled_gauge(running: Running) -> float:
-    """Open streams, once the service has noticed that nobody is there."""
-    end_s = time.monotonic() + 30
-    while (left := running.gauge("auricle_streams_open")) and time.monotonic() < end_s:
-        time.sleep(0.2)
-    return left
-
-
-def _connect(port: int) -> socket.socket:
-    """A live stream by hand, so that the connection can be ended as no library would."""
-    link = socket.create_connection(("127.0.0.1", port), timeout=10)
-    link.sendall(
-        f"GET /v1/listen?encoding=linear16&sample_rate={_RATE_HZ} HTTP/1.1\r\n"
-        f"Host: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-    )
-    head = link.recv(4096)
-    if b" 101 " not in head:
-        raise RuntimeError(f"no upgrade: {head[:200]!r}")
-    return link
-
-
-def _frame(payload: bytes) -> bytes:
-    """A binary frame under a mask of zeros."""
-    return struct.pack("!BBQI", 0x82, 0x80 | 127, len(payload), 0) + payload
-
-
-def _reset(port: int, pcm: bytes, share: float) -> None:
-    """Some audio, then a TCP reset."""
-    link = _connect(port)
-    link.sendall(_frame(pcm[: int(share * len(pcm)) // 2 * 2]))
-    link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    link.close()
-
-
-def _vanish(port: int, pcm: bytes, share: float) -> None:
-    """Some audio, then an end without a WebSocket close."""
-    with _connect(port) as link:
-        link.sendall(_frame(pcm[: int(share * len(pcm)) // 2 * 2]))
-
-
-def _tear(port: int, pcm: bytes, share: float) -> None:
-    """A frame that is never finished."""
-    with _connect(port) as link:
-        link.sendall(_frame(pcm)[: 16 + int(share * len(pcm))])
-
-
-_RUDE: tuple[Callable[[int, bytes, float], None], ...] = (_reset, _vanish, _tear)
-
-
-def slope_kb(memory: Sequence[tuple[int, float]]) -> Interval:
-    """Median of all pairwise slopes (Theil and Sen), kB per disconnect, with its 95 % interval.
-
-    The interval is Sen's (1968): ranks of the slopes, from the variance of Kendall's statistic.
-    The slopes share their points, so drawing from them as if they were independent would say less
-    doubt than there is.
-    """
-    count = len(memory)
-    slopes = np.sort(
-        [
-            (b[1] - a[1]) * 1000 / (b[0] - a[0])
-            for index, a in enumerate(memory)
-            for b in memory[index + 1 :]
-        ]
-    )
-    spread = _Z * math.sqrt(count * (count - 1) * (2 * count + 5) / 18)
-    low = max(0, math.floor((len(slopes) - spread) / 2) - 1)
-    high = min(len(slopes) - 1, math.ceil((len(slopes) + spread) / 2))
-    return Interval(
-        low=float(slopes[low]), point=float(np.median(slopes)), high=float(slopes[high])
-    )
-
-
-def trend(growth: Interval) -> str:
-    """What an interval of growth says."""
-    if growth.low > 0:
-        return "grows"
-    return "shrinks" if growth.high < 0 else "cannot be told from flat"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ field that is wrong.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from features.decode import DecoderConfig
@@ -86,6 +87,8 @@ class BundleConfig:
     subsampling: int = 4  # feature frames per encoder frame
     frame_ms: int = 40  # one encoder frame
     offline: str = "offline.onnx"  # whole-file graph
+    # Nats (`features.doubt`) above which nobody spoke; None: every word is believed.
+    doubt_limit: float | None = None
     feature_fingerprint: str = field(init=False)  # of feature_spec
 
     def __post_init__(self) -> None:
@@ -109,6 +112,8 @@ class BundleConfig:
     def to_json(self) -> dict[str, Any]:
         """The document of ``bundle.json``, without the files' digests."""
         document = {item.name: getattr(self, item.name) for item in fields(self)}
+        if self.doubt_limit is None:  # as written before there was one
+            del document["doubt_limit"]
         document["chunks"] = {str(ms): graph for ms, graph in self.chunks.items()}
         return {"bundle_schema": BUNDLE_SCHEMA} | {
             name: _plain(value) for name, value in document.items()
@@ -137,6 +142,8 @@ def _check(config: BundleConfig) -> None:
             raise BundleError(f"has {length} numbers for {bins} mel bins", item=f"norm.{name}")
     if min(config.norm.std) <= 0:
         raise BundleError("standard deviations must be above 0", item="norm.std")
+    if config.doubt_limit is not None and not config.doubt_limit > 0:
+        raise BundleError("must be above 0", item="doubt_limit")
     if config.frame_ms != config.subsampling * config.feature_spec.hop_ms:
         raise BundleError("must be subsampling * feature_spec.hop_ms", item="frame_ms")
     if not config.chunks:
@@ -152,7 +159,10 @@ def _read(cls: type[_T], document: object, item: str) -> _T:
     hints = get_type_hints(cls)
     given = {name: value for name, value in document.items() if name != "bundle_schema"}
     wanted = {entry.name: entry for entry in fields(cls)}  # type: ignore[arg-type]
-    if odd := sorted(wanted.keys() ^ given.keys()):
+    odd = sorted(given.keys() - wanted.keys()) + sorted(
+        name for name, entry in wanted.items() if name not in given and entry.default is not None
+    )
+    if odd:
         word = "unknown" if odd[0] in given else "missing"
         raise BundleError(f"{word} field {odd[0]!r}", item=item)
     values = {
@@ -180,6 +190,8 @@ def _convert(kind: Any, value: object, item: str) -> Any:
     if is_dataclass(kind):
         return _read(kind, value, item)  # type: ignore[arg-type]
     origin = get_origin(kind)
+    if origin is UnionType:  # of one type and None
+        return _convert(get_args(kind)[0], value, item)
     if origin is tuple and isinstance(value, list):
         return tuple(_convert(get_args(kind)[0], member, item) for member in value)
     if origin is Mapping and isinstance(value, Mapping):

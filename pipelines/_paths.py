@@ -41,9 +41,15 @@ RESUME = STATE / "checkpoints"
 RUN = STATE / "run"
 JOBS = STATE / "jobs"  # the service's accepted jobs and webhooks
 API_KEYS = STATE / "tenants" / "keys.sqlite"  # key store; usage and access log lie beside it
+DEVELOPMENT_KEY = API_KEYS.parent / "development.key"  # which `up` makes; for this machine alone
 BENTO_ROOT = STATE / "bentos"  # build contexts, and the bento store in home/
 EXPERIMENT = "auricle"
 MODEL_NAME = "auricle"
+
+
+def live(port: int) -> Path:
+    """Where the service on ``port`` is told which version to serve."""
+    return STATE / "live" / str(port)
 
 
 def report(stage: str) -> Path:

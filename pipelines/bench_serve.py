@@ -7,7 +7,6 @@ Refusals (429, 503) are counted and are no failure: a service that says no is do
 import argparse
 import asyncio
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from governance.errors import AuricleError, GateRefused
 from pipelines._load import Quantile, Recording, Tally, files, quantile, streams
+from pipelines._service_key import service_key
 from serving.client import Client
 
 _SHARES = (0.5, 0.95, 0.99)
@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> int:
     """Entry of ``auricle bench serve``."""
     if args.streams is None and args.rate is None:
         raise AuricleError("say what load", item="bench serve", mend="--streams N or --rate R")
-    api_key = os.environ.get("AURICLE_API_KEY", "")
+    api_key = service_key(args.url)
     model = str(Client(url=args.url, api_key=api_key).models()[0]["id"])
     with tempfile.TemporaryDirectory(prefix="auricle-bench-") as folder:
         recordings = _recordings(args.files, Path(folder))

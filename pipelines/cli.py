@@ -244,6 +244,9 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
     up.add_argument("--port", type=PORT, default=3000, help="of the service (3000)")
     up.add_argument("--mlflow-port", type=PORT, default=5000, help="of the MLflow UI (5000)")
     up.add_argument("--no-mlflow", action="store_true", help="the service only")
+    up.add_argument(
+        "--no-key", action="store_true", help="make and ask for no key: open to this machine"
+    )
     _command(commands, "down", "pipelines.service_control:down", "stop what `up` started")
     serve = _command(
         commands, "serve", "pipelines.service_control:serve", "the service in the foreground"
@@ -256,9 +259,28 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
     )
     serve.add_argument("--port", type=PORT, default=3000, help="of the service (3000)")
     serve.add_argument("--host", default="127.0.0.1", help="loopback unless told otherwise")
-    serve.add_argument("--tls-certificate", metavar="FILE", help="PEM chain: serve HTTPS and WSS")
-    serve.add_argument("--tls-key", metavar="FILE", help="PEM private key of the certificate")
-    serve.set_defaults(paths=("tls_certificate", "tls_key"), bundles=("model",))
+    serve.set_defaults(bundles=("model",))
+    for parser in (up, serve):
+        _add_tls_options(parser)
+    swap = _command(
+        commands,
+        "swap",
+        "pipelines.swap:main",
+        "another version for every worker of a running service, under load",
+    )
+    swap.add_argument(
+        "model", metavar="BUNDLE", help="NAME@ALIAS of a registered model, or a bundle folder"
+    )
+    swap.add_argument(
+        "--version", default="", help="what answers call it (the registry's, or of the digest)"
+    )
+    swap.add_argument("--port", type=PORT, default=3000, help="of the service (3000)")
+    swap.add_argument("--live", metavar="FOLDER", help="AURICLE_LIVE of a service started by hand")
+    swap.add_argument(
+        "--timeout", type=amount(), default=120.0, metavar="S", help="seconds for all workers (120)"
+    )
+    swap.add_argument("--json", action="store_true", help="print one JSON object")
+    swap.set_defaults(paths=("live",), bundles=("model",))
     keys = commands.add_parser("keys", help="API keys: who may use the service, and how much")
     keys.set_defaults(target="pipelines.keys:list_keys", json=False, store=None)
     add_keys_commands(keys.add_subparsers(metavar="ACTION"), _command)
@@ -270,6 +292,15 @@ def _add_service_commands(commands: "Commands[argparse.ArgumentParser]") -> None
         "what is installed, what is wrong, and the mend",
     )
     doctor.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_tls_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tls-certificate", metavar="FILE", help="PEM chain: serve HTTPS and WSS")
+    parser.add_argument("--tls-key", metavar="FILE", help="PEM private key of the certificate")
+    parser.add_argument(
+        "--tls-minimum", choices=("1.2", "1.3"), help="oldest TLS that is spoken (1.2)"
+    )
+    parser.set_defaults(paths=("tls_certificate", "tls_key"))
 
 
 def _enter_workspace(args: argparse.Namespace) -> None:
@@ -303,7 +334,8 @@ _EXTRA_OF = {
     "great_expectations": "data", "pyarrow": "data", "dvc": "data", "pandas": "data", "grimp": "data",
     "soundfile": "data", "av": "data", "soxr": "data",
     "bentoml": "serve", "onnxruntime": "serve", "prometheus_client": "serve", "websockets": "serve",
-    "opentelemetry": "serve", "psycopg": "serve", "redis": "serve",
+    "opentelemetry": "serve", "psycopg": "serve", "redis": "serve", "obstore": "serve",
+    "httptools": "serve", "uvloop": "serve",
     "espeakng_loader": "synth", "faster_whisper": "whisper",
 }  # fmt: skip
 

@@ -6,15 +6,21 @@ import os
 import sys
 import tempfile
 import time
+import wave
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from data.audio import load_mono_16k, to_pcm16
 from data.manifest import Utterance, read_manifest
 from data.shards import read_member
+from data.units import SAMPLE_RATE_HZ
 from governance.errors import AuricleError
 from governance.records import read_record
 from pipelines import _paths as paths
+from pipelines._service_key import service_key
 from pipelines.code import STAGES
 from pipelines.run import Outcome, reproduce, stale_stages, summarise
 from serving.client import Client
@@ -93,7 +99,7 @@ def _serve_and_ask(event: dict[str, Any], wanted: int) -> list[dict[str, str]]:
 
 def ask(url: str, wanted: int) -> list[dict[str, str]]:
     """Send held-out recordings over HTTP, and the first of them over the WebSocket too."""
-    client = Client(url=url, api_key=os.environ.get("AURICLE_API_KEY", ""))
+    client = Client(url=url, api_key=service_key(url))
     answers = []
     with tempfile.TemporaryDirectory(prefix="auricle-demo-") as folder:
         for index, (reference, audio) in enumerate(held_out(wanted)):
@@ -162,8 +168,19 @@ def _print_where(event: dict[str, Any]) -> None:
         write(f"once per shell, then `auricle` and `dvc` are on the path:\n  . {activate}\n")
     sample = Path("data/reports/sample.flac")
     sample.write_bytes(held_out(1)[0][1])
-    write("your own file, after `make up`:\n")
+    _write_wav(sample.with_suffix(".wav"), load_mono_16k(sample, name=sample.name))
+    write("your own file, after `make up` (which shows more ways):\n")
     write(
         "  curl -s http://127.0.0.1:3000/v1/audio/transcriptions "
+        f'-H "Authorization: Bearer $(cat {paths.DEVELOPMENT_KEY})" '
         f"-F model=auricle -F file=@{sample}\n"
     )
+
+
+def _write_wav(path: Path, samples_T: NDArray[np.float32]) -> None:
+    """For snippets that take samples out of a file by themselves."""
+    with wave.open(str(path), "wb") as sink:
+        sink.setnchannels(1)
+        sink.setsampwidth(2)
+        sink.setframerate(SAMPLE_RATE_HZ)
+        sink.writeframes(to_pcm16(samples_T[:, None]).tobytes())

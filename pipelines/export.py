@@ -11,6 +11,7 @@ from governance.environment import describe
 from governance.params import load
 from governance.records import read_record
 from pipelines import _paths as paths
+from pipelines._doubt import limit_on_dev
 from pipelines._evaluation import items_of
 from pipelines._half import measure_half
 from pipelines._params import ExportParams
@@ -46,6 +47,8 @@ def _body(run: StageRun) -> None:
     archive = FeatureArchive(paths.FEATURES)
     train = read_record(paths.report("train"))
     decoder = DecoderConfig(**json.loads((paths.REPORTS / "decoder.json").read_text()))
+    checkpoint = paths.CHECKPOINT / "model.pt"
+    limit = limit_on_dev(TorchEngine(load_model(checkpoint)[0]), archive, decoder)
     request = ExportRequest(
         name=params.name,
         domain=params.domain,
@@ -61,8 +64,8 @@ def _body(run: StageRun) -> None:
         lexicon=paths.TOKENS / "lexicon.txt",
         chunks_ms=params.chunk_ms,
         language=language_of(row.language for row in load_split("train")),
+        doubt_limit=limit,
     )
-    checkpoint = paths.CHECKPOINT / "model.pt"
     chunks = ", ".join(map(str, params.chunk_ms))
     say(f"tracing the graphs (whole files; streams of {chunks} ms) and comparing with PyTorch")
     report = export_checkpoint(checkpoint, paths.FP32, request, seed=SEED)
@@ -81,6 +84,7 @@ def _body(run: StageRun) -> None:
         "fp16": half,
         "domain": params.domain,
         "language": request.language,
+        "doubt_limit": limit,
         "feature_fingerprint": archive.spec.fingerprint(),
         "onnx_max_abs_diff": max(parity.max_error for parity in report.parities),
         "masked_stream_max_abs_diff": difference,

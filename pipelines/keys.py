@@ -168,6 +168,7 @@ def _plain(record: KeyRecord, now: float) -> dict[str, Any]:
         "expires_at": _shown(record.expires_at),
         "revoked_at": _shown(record.revoked_at),
         "rotated_from": record.rotated_from,
+        "near": record.near,
     }
 
 

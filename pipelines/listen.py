@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 from data.units import SAMPLE_RATE_HZ
 from governance.errors import AuricleError
 from pipelines._microphone import microphone, recorder
+from pipelines._service_key import service_key
 from serving.live_client import Message, Talk, converse, paced
 
 _DOUBTFUL, _FAIR = 0.15, 0.3  # confidence below which a word is marked, as on the page
@@ -58,7 +58,7 @@ async def _listen(args: argparse.Namespace, screen: Screen) -> Talk:
             args.url,
             blocks,
             rate_hz=SAMPLE_RATE_HZ,
-            api_key=os.environ.get("AURICLE_API_KEY", ""),
+            api_key=service_key(args.url),
             tell=lambda message, talk: screen.show(message),
         )
     finally:

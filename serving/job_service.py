@@ -20,6 +20,7 @@ from serving.jobs.postgres import postgres_database
 from serving.jobs.sqlite import sqlite_database
 from serving.jobs.store import SWEEP_ROWS, JobStore, StoreRules
 from serving.jobs.worker import JobWorker
+from serving.observe.spans import Trace
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
 from serving.settings import JobSettings, ServeSettings
@@ -72,6 +73,7 @@ class JobService:
             backoff=Backoff(
                 first_s=settings.webhook_backoff_s, attempts=settings.webhook_attempts
             ),
+            tell_trace=settings.webhook_traceparent,
         )  # fmt: skip
         self._in_flight: set[tuple[str, str, str]] = set()
         self._retention: asyncio.Task[None] | None = None
@@ -79,6 +81,10 @@ class JobService:
     def book_on(self, tenants: TenantDesk) -> None:
         """Count the audio of jobs as their tenants' usage."""
         self._worker.booked = lambda tenant: tenants.booked(tenant, route=ROUTE)
+
+    def trace_with(self, trace: Trace) -> None:
+        """Tell a tracer of every run and every attempt to deliver."""
+        self._worker.trace = self._dispatcher.trace = trace
 
     async def start(self) -> None:
         """Go on where the last process ended."""

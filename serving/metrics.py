@@ -71,9 +71,22 @@ class ServiceMetrics:
         self.queue_depth = Gauge(
             "auricle_queue_depth", "Rows waiting", registry=registry, multiprocess_mode="liveall"
         )
+        self.tasks = self._gauge("tasks", "Tasks of the event loop")
         self.admission_waiting = self._gauge("admission_waiting", "Files waiting for their turn")
         self.degradation = self._gauge("degradation_level", "Rungs of the ladder in force")
         self.admission_limit = self._gauge("admission_limit_seconds", "Work let in at once")
+        self.swaps = Counter(
+            "auricle_swaps", "Changes of the served model", ["outcome"], registry=registry
+        )
+        self.models_loaded = self._gauge("models_loaded", "In memory: serving, or ending its work")
+        self._model_info = Gauge(
+            "auricle_model_info",
+            "Workers that serve this version",
+            ["name", "version"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._served: tuple[str, str] | None = None
         self.normalisation = Counter(
             "auricle_normalisation", "Warm and cold starts", ["state"], registry=registry
         )
@@ -89,6 +102,13 @@ class ServiceMetrics:
         self.webhooks = Counter(
             "auricle_webhook_attempts", "Webhook attempts", ["outcome"], registry=registry
         )
+
+    def serves(self, name: str, version: str) -> None:
+        """This worker gives new work to that version."""
+        if self._served not in (None, (name, version)):
+            self._model_info.labels(*self._served).set(0)
+        self._served = (name, version)
+        self._model_info.labels(name, version).set(1)
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"auricle_{name}", text, registry=self._registry, multiprocess_mode="livesum")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from data.audio_errors import AudioError, UndecodableAudio
 from data.blocks import Recording, open_recording
 from features.decode import HotwordGraph, StreamingDecoder, hotword_graph, make_decoder
+from features.doubt import LetterDoubt
 from governance.canonical import bytes_digest, file_digest, stream_digest
 from governance.errors import AuricleError
 from serving import assemble
@@ -144,7 +145,7 @@ class AuricleRecognizer:
         unusable += request.options.unusable_hotwords
         prepared = Prepared(
             duration_s=audio.duration_s,
-            audio_digest=_digest(request.content),
+            audio_digest=content_digest(request.content),
             normalisation=normalisation(start),
             warnings=[
                 *(["truncated_audio"] if audio.truncated else []),
@@ -161,7 +162,8 @@ class AuricleRecognizer:
         return prepared
 
     def close(self) -> None:
-        """Let go of the prior view."""
+        """Let go of the graphs and the prior view."""
+        self.engine.close()
         self._warm_start.close()
 
     def next_pieces(self, prepared: Prepared, most: int = 4) -> list[Piece]:
@@ -179,6 +181,9 @@ class AuricleRecognizer:
     def decode(self, prepared: Prepared, piece: Piece, logp_TV: Floats) -> list[HeardWord]:
         """Turn one piece's log-probabilities into words, which nothing changes later."""
         began = time.perf_counter()
+        if not self._anybody_spoke(logp_TV):
+            prepared.book(decoding=time.perf_counter() - began)
+            return []
         decoder = self._new_decoder(prepared.hotwords, prepared.degradation)
         decoder.accept(logp_TV)
         heard = heard_words(
@@ -193,6 +198,14 @@ class AuricleRecognizer:
         prepared.heard += heard
         prepared.book(decoding=time.perf_counter() - began)
         return heard
+
+    def _anybody_spoke(self, logp_TV: Floats) -> bool:
+        """Whether a piece's letters are clear enough for this model's limit."""
+        if self.config.doubt_limit is None:
+            return True
+        doubt = LetterDoubt(self.table)
+        doubt.accept(logp_TV)
+        return doubt.nats <= self.config.doubt_limit
 
     def transcript(
         self, prepared: Prepared, *, network_s: float = 0.0, total_s: float = 0.0
@@ -230,38 +243,21 @@ class AuricleRecognizer:
         """
         hotwords, unusable = self.hotword_graph(request.hotwords)
         parts = StreamParts(
+            facts=self.facts,
+            language=self.config.language,
             engine=self.engine,
             start=self._warm_start.begin(request.speaker, native_rate_hz=request.rate_hz),
             new_decoder=lambda: self._new_decoder(hotwords, degradation),
             table=self.table,
             unusable_hotwords=unusable + request.unusable_hotwords,
             degradation=degradation,
+            doubt_limit=self.config.doubt_limit,
         )
         return LiveStream(request, parts, begins)
 
     def open_stream(self, request: StreamRequest) -> SyncStream:
         """A stream that runs its own chunks."""
         return SyncStream(self.open_live(request))
-
-    def stream_transcript(self, live: LiveStream) -> Transcript:
-        """Everything that a stream has made final, as one transcript."""
-        words = tuple(live.words)
-        start, unusable = live.parts.start, live.parts.unusable_hotwords
-        return Transcript(
-            text=assemble.joined(words),
-            language=self.config.language,
-            duration_s=round(live.duration_s, 3),
-            segments=assemble.segments(words),
-            words=words,
-            model=self.facts,
-            audio_digest=live.audio_digest,
-            warnings=(
-                *([f"unusable_hotwords:{unusable}"] if unusable else []),
-                *(() if words else ("no_speech",)),
-            ),
-            normalisation=normalisation(start),
-            degradation=",".join(live.parts.degradation) or None,
-        )
 
     def hotword_graph(self, phrases: Sequence[str]) -> tuple[HotwordGraph | None, int]:
         """What decoding needs to expect phrases, and how many of them it can never spell."""
@@ -280,7 +276,7 @@ class AuricleRecognizer:
         self, hotwords: HotwordGraph | None = None, degradation: tuple[str, ...] = ()
     ) -> StreamingDecoder:
         config = self.config.decoder
-        if degradation:
+        if NO_LANGUAGE_MODEL in degradation or GREEDY_DECODING in degradation:
             config = replace(config, kind="greedy", alpha=0.0, beta=0.0, lexicon=False)
         return make_decoder(config, self.table, self._language_model, self._lexicon, hotwords)
 
@@ -312,7 +308,8 @@ class AuricleRecognizer:
         yield from pieces_of(recording.blocks_16k(mixed=not multichannel), lanes)
 
 
-def _digest(content: Content) -> str:
+def content_digest(content: Content) -> str:
+    """What identifies a recording: over its bytes, however they were handed in."""
     if isinstance(content, bytes):
         return bytes_digest(content)
     return file_digest(content) if isinstance(content, Path) else stream_digest(content)

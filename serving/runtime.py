@@ -1,4 +1,4 @@
-"""One process's service: recogniser, batcher, worker threads, admission and the way out."""
+"""One process's service: the model, worker threads, admission and the way out."""
 
 import asyncio
 import time
@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from serving import logs
-from serving.admission.cost import Price
 from serving.admission.entrance import Entrance
 from serving.admission.policy import NoRoom, Outcome, Priority
 from serving.admission.turnstile import Visit
+from serving.adopted.models import AdoptedModels
 from serving.engine.batcher import Answer, Batcher
-from serving.engine.calibration import Calibration
 from serving.engine.slab import SlabFull
 from serving.evidence import HeardWord
 from serving.file_options import NOTHING_SPECIAL, FileOptions
 from serving.front.cutter import Piece
+from serving.loaded import LARGER_CHUNKS, LoadedModel
 from serving.metrics import ServiceMetrics
 from serving.observe import spans
 from serving.prepared import Prepared
@@ -43,45 +43,86 @@ class Runtime:
     def __init__(
         self,
         settings: ServeSettings,
-        recognizer: AuricleRecognizer,
+        model: LoadedModel,
         metrics: ServiceMetrics,
-        calibration: Calibration,
+        adopted: AdoptedModels | None = None,
     ) -> None:
         self.settings = settings
-        self.recognizer = recognizer
+        self.model = model  # of requests and streams that begin now
         self.metrics = metrics
+        self.adopted = adopted or AdoptedModels()  # beside it, under names of their own
         self._workers = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
-        self._batcher: Batcher | None = None
         self._draining: asyncio.Event | None = None
         self.entrance = Entrance(
             max_open=settings.max_waiting_requests,
             max_wait_s=settings.max_wait_s,
             workers=settings.workers,
-            price=Price(per_request_s=calibration.per_call_s, per_audio_s=calibration.per_audio_s),
-            rungs=recognizer.rungs if settings.degrade else (),
+            price=model.price,
+            rungs=model.rungs if settings.degrade else (),
         )
-        self._limits = calibration.limits()
-        self._sessions: set[StreamSession] = set()
+        self._sessions: dict[StreamSession, LoadedModel] = {}  # open streams, and what each runs on
+        self._leaving: dict[LoadedModel, asyncio.Task[None]] = {}  # until their last users end
+        self._swapping = asyncio.Lock()
         self.keeper = StreamKeeper(settings.stream_keep_s)
 
     async def start(self) -> None:
         """Begin to serve, on the running loop."""
         self._draining = asyncio.Event()
-        self._batcher = Batcher(self.recognizer.engine, self.metrics, self._limits)
-        self._batcher.start()
+        self._count_models()
+        self.model.start()
+        self.adopted.start()
 
     async def close(self) -> None:
         """Stop; what is still waiting is refused."""
-        if self._batcher is not None:
-            await self._batcher.close()
+        for model, farewell in list(self._leaving.items()):
+            model.dismiss()
+            await farewell
+        await self.model.close()
+        await self.adopted.close()
         await asyncio.to_thread(self._workers.shutdown)
-        self.recognizer.close()
+
+    async def swap(self, load: Callable[[LoadedModel], LoadedModel]) -> LoadedModel:
+        """Give everything that begins from now on another model; gives the new one.
+
+        ``load`` makes it on a thread, from the model of now, which serves meanwhile and goes on
+        serving when ``load`` raises. What is in flight ends on the model that it began with; that
+        is closed after its last user.
+        """
+        async with self._swapping:
+            before = self.model
+            model = await asyncio.to_thread(load, before)
+            if not self.ready:
+                await model.close()
+                raise draining()
+            model.start()
+            self.model = model
+            rungs = model.rungs if self.settings.degrade else ()
+            self.entrance.change(model.price, rungs)
+            self._leaving[before] = asyncio.create_task(self._see_off(before))
+            self._count_models()
+            self._count_streams()
+        return model
+
+    async def _see_off(self, model: LoadedModel) -> None:
+        await model.unused()
+        await model.close()
+        del self._leaving[model]
+        self._count_models()
+        logs.event("unloaded", model=model.facts.name, version=model.facts.version)
+
+    def _count_models(self) -> None:
+        self.metrics.models_loaded.set(1 + len(self._leaving))
+        self.metrics.serves(self.model.facts.name, self.model.facts.version)
+
+    @property
+    def recognizer(self) -> AuricleRecognizer:
+        """Of requests and streams that begin now."""
+        return self.model.recognizer
 
     @property
     def batcher(self) -> Batcher:
-        """The queue before the model."""
-        assert self._batcher is not None, "start() comes first"
-        return self._batcher
+        """The queue before the model of requests and streams that begin now."""
+        return self.model.batcher
 
     @property
     def draining(self) -> asyncio.Event:
@@ -125,18 +166,22 @@ class Runtime:
         on_progress: Callable[[float], None] = lambda fraction: None,
         options: FileOptions = NOTHING_SPECIAL,
         on_heard: Callable[[Piece, list[HeardWord]], None] | None = None,
+        model: LoadedModel | None = None,
     ) -> Transcript:
         """Answer one uploaded recording; ``read`` is called on a worker thread.
 
         The model takes the rows that are due first: work that may wait says so by a late deadline.
         ``on_heard`` is told each piece's words as soon as they are certain; somebody waits for it,
-        so pieces then go to the model one by one.
+        so pieces then go to the model one by one. ``model`` is what the caller holds; None: the
+        one of now.
         """
         began = time.perf_counter()
-        with self._admitted(tenant, priority) as visit:
+        with (model or self.model).held() as model, self.admitted(tenant, priority) as visit:
             await visit.turn()
             started = time.perf_counter()
-            recognizer, degradation = self.recognizer, self._given_up()
+            degradation = tuple(r for r in self._given_up(model) if r != LARGER_CHUNKS)
+            model = model.for_file(degradation)
+            recognizer = model.recognizer
             most = _PIECES_AT_ONCE if on_heard is None else 1
 
             def prepare() -> tuple[Prepared, list[Piece]]:
@@ -151,7 +196,7 @@ class Runtime:
             visit.heard(prepared.duration_s)
             while pieces:
                 heard = await self._pieces(
-                    prepared, pieces, deadline_s or self.settings.request_deadline_s
+                    model, prepared, pieces, deadline_s or self.settings.request_deadline_s
                 )
                 if on_heard is not None:
                     on_heard(pieces[-1], heard)
@@ -179,11 +224,16 @@ class Runtime:
         self.metrics.normalisation.labels(prepared.normalisation.state).inc()
 
     async def open_stream(
-        self, request: StreamRequest, begins: Sequence[SegmentStart] | None = None
+        self,
+        request: StreamRequest,
+        begins: Sequence[SegmentStart] | None = None,
+        *,
+        model: LoadedModel | None = None,
     ) -> StreamSession:
         """Admit a live stream and fix its prior; ``begins`` as in `AuricleRecognizer.open_live`.
 
-        A stream that is kept for an absent client makes room for one that is here.
+        A stream that is kept for an absent client makes room for one that is here. It stays on its
+        ``model`` (None: the one of now) to its end.
         """
         if not self.ready:
             raise draining()
@@ -191,34 +241,38 @@ class Runtime:
             raise overloaded("All live streams are taken.")
         with _told():
             self.entrance.require_stream(len(self._sessions))
-        try:
-            live = await self.work(
-                self.recognizer.open_live, request, begins, self.entrance.ladder.degradation
-            )
-        except SlabFull:
-            raise overloaded("All live streams are taken.") from None
-        session = StreamSession(
-            live, self.batcher, self.metrics, self.work, self._closed,
-            deadline_s=self.settings.request_deadline_s, spent=self.entrance.stream_spent,
-        )  # fmt: skip
-        self._sessions.add(session)
+        with (model or self.model).held() as model:
+            given_up = self._given_up(model)
+            runs = model.for_stream(given_up)
+            try:
+                live = await self.work(runs.recognizer.open_live, request, begins, given_up)
+            except SlabFull:
+                raise overloaded("All live streams are taken.") from None
+            session = StreamSession(
+                live, runs.batcher, self.metrics, self.work, self._closed,
+                deadline_s=self.settings.request_deadline_s, spent=self.entrance.stream_spent,
+            )  # fmt: skip
+            model.hold()
+            self._sessions[session] = model
         self._count_streams()
         state = "warm" if live.parts.start.warm else "cold"
         self.metrics.normalisation.labels(state).inc()
         return session
 
     def _closed(self, session: StreamSession) -> None:
-        self._sessions.discard(session)
+        if (model := self._sessions.pop(session, None)) is not None:
+            model.release()
         self._count_streams()
 
     def _count_streams(self) -> None:
         self.metrics.streams_open.set(len(self._sessions))
-        self.batcher.streams_open = len(self._sessions)
+        for model in (self.model, *self._leaving):
+            model.count_streams(len(self._sessions))
 
     async def _pieces(
-        self, prepared: Prepared, pieces: list[Piece], deadline_s: float
+        self, model: LoadedModel, prepared: Prepared, pieces: list[Piece], deadline_s: float
     ) -> list[HeardWord]:
-        infer = self.batcher.infer
+        infer = model.batcher.infer
         answers = await together([infer(piece.x_TF, deadline_s=deadline_s) for piece in pieces])
         prepared.book(
             queue=max(answer.queue_s for answer in answers),
@@ -230,7 +284,7 @@ class Runtime:
             return [
                 word
                 for piece, answer in zip(pieces, answers, strict=True)
-                for word in self.recognizer.decode(prepared, piece, answer.logp_TV)
+                for word in model.recognizer.decode(prepared, piece, answer.logp_TV)
             ]
 
         return await self.work(decode)
@@ -245,17 +299,21 @@ class Runtime:
             raise draining()
         if not self.batcher.breaker.may_work:
             raise engine_down(self.batcher.breaker.wait_s)
-        self._given_up()
+        self._look()
         with _told(), self.entrance.turnstile.door(tenant, content_length=content_length):
             yield
 
-    def _given_up(self) -> tuple[str, ...]:
-        """What the ladder gives up now."""
+    def _given_up(self, model: LoadedModel) -> tuple[str, ...]:
+        """What the ladder gives up now of that which the model can."""
+        self._look()
+        return tuple(rung for rung in self.entrance.ladder.degradation if rung in model.rungs)
+
+    def _look(self) -> None:
         self.metrics.degradation.set(self.entrance.look())
-        return self.entrance.ladder.degradation
 
     @contextmanager
-    def _admitted(self, tenant: str, priority: Priority) -> Iterator[Visit]:
+    def admitted(self, tenant: str, priority: Priority) -> Iterator[Visit]:
+        """A place for one file, which ends with it."""
         if not self.ready and not self.entrance.turnstile.let_in:
             raise draining()
         with _told(), self.entrance.turnstile.visit(tenant, priority) as visit:
@@ -264,7 +322,7 @@ class Runtime:
             finally:
                 self.metrics.admission_waiting.set(self.entrance.policy.waiting)
                 self.metrics.admission_limit.set(self.entrance.policy.limit.seconds)
-                self.metrics.degradation.set(self.entrance.look())
+                self._look()
 
 
 def _teach(visit: Visit, prepared: Prepared, *, inside_s: float) -> None:

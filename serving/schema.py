@@ -53,6 +53,7 @@ class ModelFacts(_Frozen):
     version: str
     variant: str  # fp32, int8, fp16
     bundle_digest: str
+    licence: str | None = Field(default=None, exclude_if=_is_absent)  # as an adopted model says
 
 
 class Timings(_Frozen):

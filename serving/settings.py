@@ -19,6 +19,7 @@ class JobSettings:
     webhook_timeout_s: float = 15.0  # of one attempt
     webhook_backoff_s: float = 5.0  # ceiling of the first delay; it doubles up to six hours
     webhook_attempts: int = 15
+    webhook_traceparent: bool = False  # receivers are told the trace of the job's request
     url_hosts: tuple[str, ...] = ()  # that audio may be fetched from: a.example, *.example or *
     object_prefixes: tuple[str, ...] = ()  # that audio may be read from, such as s3://bucket/folder
     outbound_openings: str = ""  # CIDR:PORT,... that may be reached besides global addresses
@@ -34,6 +35,20 @@ class ProtectionSettings:
     records_dir: Path | None = None  # usage and access log; None: beside the key store, or nowhere
     open_to_network: bool = False  # answer other machines although there is no key store
     origins: tuple[str, ...] = ()  # of pages on other sites that may use the service
+    page_key_path: Path | None = None  # its key is handed to the operator's own page on loopback
+    token_stream_s: float = 4 * 3600.0  # a client token's open stream goes on so long after its end
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdoptedSettings:
+    """A pretrained model that is served beside Auricle's own, under its own name."""
+
+    name: str
+    folder: Path  # of a Whisper model in CTranslate2's form
+    aliases: tuple[str, ...] = ()  # names that requests may use besides its own and NAME@VERSION
+    threads: int = 0  # model calls side by side; 0: one for each core
+    compute_type: str = "int8"  # or float32 and whatever else this CTranslate2 offers
+    fitted: bool = False  # encode the audio instead of 30 s: faster, and not the very same text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +64,10 @@ class ServeSettings:
     """What an operator may choose."""
 
     bundle_dir: Path  # the model bundle
+    light_bundle_dir: Path | None = None  # int8 bundle of the same model, for times of pressure
     priors_path: Path | None = None  # key-value view of speakers' priors; None: every start is cold
     model_version: str = ""  # the registry's version; empty: the head of the bundle's digest
+    live_dir: Path | None = None  # where `auricle swap` tells which version to serve; None: nowhere
     # Names that requests may use besides the model's own and name@version.
     model_aliases: tuple[str, ...] = ("auricle", "auricle@champion")
     threads: int = 1  # threads of one model call
@@ -77,3 +94,4 @@ class ServeSettings:
     jobs: JobSettings | None = None
     protection: ProtectionSettings = ProtectionSettings()
     trace: TraceSettings | None = None  # None: nothing is traced
+    adopted: tuple[AdoptedSettings, ...] = ()

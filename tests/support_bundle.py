@@ -51,11 +51,17 @@ def make_bundle(
     decoder: DecoderConfig | None = None,
     chunk_ms: int = 640,
     words: Sequence[str] = (),
+    name: str = "tiny",
+    spec: FeatureSpec | None = None,
+    seed: int = 11,
 ) -> Path:
-    """Write the tiny bundle into ``folder`` and return the folder; ``words`` are its lexicon."""
-    spec = FeatureSpec()
+    """Write the tiny bundle into ``folder`` and return the folder; ``words`` are its lexicon.
+
+    Another ``seed`` is another version: it hears other letters.
+    """
+    spec = spec or FeatureSpec()
     table = TokenTable.from_alphabet(ALPHABET)
-    weights = _weights(table.size)
+    weights = _weights(table.size, seed)
     made = folder.parent / f"{folder.name}-made"
     made.mkdir(parents=True, exist_ok=True)
     metadata = {"feature_fingerprint": spec.fingerprint(), "token_digest": table.digest}
@@ -65,7 +71,7 @@ def make_bundle(
     table.to_file(made / "tokens.txt")
     mel_TF = log_mel(babble(20.0, seed=1), spec)
     config = BundleConfig(
-        name="tiny",
+        name=name,
         variant="fp32",
         feature_spec=spec,
         token_digest=table.digest,
@@ -91,8 +97,8 @@ def make_bundle(
     return folder
 
 
-def _weights(vocabulary: int) -> dict[str, NDArray[np.float32]]:
-    generator = np.random.default_rng(11)
+def _weights(vocabulary: int, seed: int) -> dict[str, NDArray[np.float32]]:
+    generator = np.random.default_rng(seed)
     front1 = generator.normal(0, 0.12, (WIDTH, 80, 3))
     front1 -= front1.mean(axis=(1, 2), keepdims=True)  # blind to the level ...
     front1[0] = 1 / 240  # ... but for channel 0, which is the level

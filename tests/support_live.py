@@ -4,20 +4,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from prometheus_client import CollectorRegistry
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
-from serving.api.app import Application
-from serving.loading import load_runtime
-from serving.metrics import ServiceMetrics
 from serving.runtime import Runtime
-from serving.settings import ServeSettings
+from tests.support_service import application_of
 
 _START_LIMIT_S = 30.0
 
@@ -30,18 +24,7 @@ def served(
 
     A small send buffer of the kernel shows sooner that a client does not read.
     """
-    settings = ServeSettings(bundle_dir=bundle_dir, **choices)
-    runtime = load_runtime(settings, ServiceMetrics(CollectorRegistry()))
-    application = Application()
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> Any:
-        await runtime.start()
-        application.attach(runtime)
-        yield
-        await runtime.close()
-
-    outer = Starlette(routes=[Mount("/", app=application)], lifespan=lifespan)
+    outer, runtime = application_of(bundle_dir, **choices)
     with socket.socket() as listener:
         if send_buffer_bytes is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)

@@ -1,7 +1,8 @@
 """The service's application in the test's own process, over the tiny bundle."""
 
 import io
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from serving.api.app import Application
 from serving.job_service import load_jobs
 from serving.loading import load_runtime
 from serving.metrics import ServiceMetrics
+from serving.observe.traces import Tracing
 from serving.runtime import Runtime
 from serving.settings import ServeSettings
 from serving.tenants.desk import open_desk
@@ -60,7 +62,9 @@ def opus(kind: str, samples_T: NDArray[np.float32], *, layout: str = "mono") -> 
     return sink.getvalue()
 
 
-def application_of(bundle_dir: Path, **choices: Any) -> tuple[Starlette, Runtime]:
+def application_of(
+    bundle_dir: Path, *, tracing: Tracing | None = None, **choices: Any
+) -> tuple[Starlette, Runtime]:
     """The application, which starts and ends with its server, and the runtime behind it."""
     metrics = ServiceMetrics(CollectorRegistry())
     runtime = load_runtime(ServeSettings(bundle_dir=bundle_dir, **choices), metrics)
@@ -73,7 +77,7 @@ def application_of(bundle_dir: Path, **choices: Any) -> tuple[Starlette, Runtime
         if jobs is not None:
             await jobs.start()
         desk = open_desk(runtime.settings.protection)
-        application.attach(runtime, jobs, desk)
+        application.attach(runtime, jobs, desk, tracing)
         yield
         if jobs is not None:
             await jobs.close()
@@ -89,3 +93,11 @@ def running(bundle_dir: Path, **choices: Any) -> Iterator[tuple[TestClient, Runt
     application, runtime = application_of(bundle_dir, **choices)
     with TestClient(application) as client:
         yield client, runtime
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if holds():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never came true")

@@ -123,3 +123,14 @@ def command(capsys: Any, *arguments: str) -> tuple[int, str, str]:
     status = cli.main(list(arguments))
     out, err = capsys.readouterr()
     return status, out, err
+
+
+def python(code: str, *, cwd: Path = ROOT, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env=environment() | {"PYTHONPATH": str(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -55,6 +55,8 @@ class ExportRequest:
     """One streaming graph each."""
     prior_frames: int = PRIOR_FRAMES
     """Weight of the cold prior."""
+    doubt_limit: float | None = None
+    """Nats above which nobody spoke (`features.doubt`)."""
     language: str = "en"
     """Language tag."""
 
@@ -195,4 +197,5 @@ def _config(
         language=request.language,
         frame_ms=FRAME_MS,
         offline=_OFFLINE,
+        doubt_limit=request.doubt_limit,
     )

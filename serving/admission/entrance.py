@@ -39,6 +39,11 @@ class Entrance:
         """Uploads that are not answered yet."""
         return self.policy.open
 
+    def change(self, price: Price, rungs: Sequence[str]) -> None:
+        """Another model costs another price and can give up other things."""
+        self.turnstile.costs.price = price
+        self.ladder.change(rungs)
+
     def look(self) -> int:
         """Take the pressure; gives the ladder's level."""
         waits = self.policy.backlog_s() / max(self._max_wait_s, 1e-6)

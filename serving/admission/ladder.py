@@ -38,6 +38,12 @@ class Ladder:
         self._side = 0  # 1 while the pressure is high, -1 while it is low
         self._since_s = clock()
 
+    def change(self, rungs: Sequence[str]) -> None:
+        """Another model has other rungs; what refuses goes on refusing."""
+        refusing = self.refusing
+        self.rungs = (*rungs, REFUSE)
+        self.level = len(self.rungs) if refusing else min(self.level, len(rungs))
+
     @property
     def degradation(self) -> tuple[str, ...]:
         """What is given up in an answer that begins now."""

@@ -15,7 +15,14 @@ class Visit:
     def __init__(self, turnstile: "Turnstile", entry: Entry, content_length: int | None) -> None:
         self._turnstile = turnstile
         self._content_length = content_length
+        self._costs = turnstile.costs
         self.entry = entry
+
+    def priced(self, costs: CostModel) -> None:
+        """The body names a model whose recordings have a price of their own."""
+        self._costs = costs
+        cost_s = costs.of_body(self.entry.tenant, self._content_length)
+        self._turnstile.correct(self.entry, cost_s)
 
     async def turn(self) -> None:
         """Wait until it is this request's turn; `NoRoom` when that takes too long."""
@@ -23,11 +30,11 @@ class Visit:
 
     def heard(self, audio_s: float) -> None:
         """The audio is decoded: how long it is, is known."""
-        self._turnstile.correct(self.entry, audio_s)
+        self._turnstile.correct(self.entry, self._costs.of_audio(audio_s))
 
     def answered(self, outcome: Outcome, *, audio_s: float, work_s: float) -> None:
         """Done: what it took teaches the next decisions."""
-        self._turnstile.costs.observe(
+        self._costs.observe(
             self.entry.tenant,
             content_length=self._content_length,
             audio_s=audio_s,
@@ -98,9 +105,9 @@ class Turnstile:
         finally:
             self._turns.pop(entry, None)
 
-    def correct(self, entry: Entry, audio_s: float) -> None:
-        """Put the cost of the decoded audio in place of the estimate."""
-        self._wake(self.policy.correct(entry, self.costs.of_audio(audio_s)))
+    def correct(self, entry: Entry, cost_s: float) -> None:
+        """Put what is now known of the cost in place of the estimate."""
+        self._wake(self.policy.correct(entry, cost_s))
 
     def finish(self, entry: Entry, outcome: Outcome | None) -> None:
         """Give a place back; again does nothing."""

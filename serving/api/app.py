@@ -1,5 +1,6 @@
 """The ASGI application: routes, and OpenAI's error shape for everything that is not an answer."""
 
+import asyncio
 from contextlib import suppress
 from typing import Any
 
@@ -73,6 +74,8 @@ class Application:
         desk = tenants or TenantDesk()
         if jobs is not None:
             jobs.book_on(desk)
+            if tracing is not None:
+                jobs.trace_with(tracing.work)
         guarded = protected(self._routes, runtime, desk)
         watched = AnswerWatch(guarded, runtime.metrics, route_of)
         self._app = watched if tracing is None else tracing.around(watched, route_of)
@@ -102,6 +105,7 @@ class Application:
 
 async def _metrics(request: Request) -> Response:
     runtime: Runtime = request.app.state.runtime
+    runtime.metrics.tasks.set(len(asyncio.all_tasks()))
     return Response(runtime.metrics.exposition(), media_type=CONTENT_TYPE)
 
 

@@ -1,6 +1,5 @@
 """``POST /v1/auth/grant``: a short-lived token for a browser, in Deepgram's shape."""
 
-import json
 import math
 from typing import Any
 
@@ -9,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from serving.api.callers import caller_of
+from serving.api.json_text import parsed
 from serving.problems import ApiProblem
 from serving.tenants.authenticator import GRANT_DEFAULT_S, GRANT_LONGEST_S
 from serving.tenants.desk import TenantDesk
@@ -45,8 +45,8 @@ async def _body(request: Request) -> dict[str, Any]:
         if len(content) > _BODY_BYTES:
             raise ApiProblem(413, "The request is too large.", code="invalid_body")
     try:
-        asked = json.loads(content or b"{}")
-    except (ValueError, RecursionError):
+        asked = parsed(content or b"{}")
+    except ValueError:
         asked = None
     if not isinstance(asked, dict):
         raise ApiProblem(400, "Send a JSON object.", code="invalid_body")
@@ -54,10 +54,11 @@ async def _body(request: Request) -> dict[str, Any]:
 
 
 def _ttl(value: object) -> int:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or not 1 <= int(value) <= GRANT_LONGEST_S:  # type: ignore[call-overload]
-        raise _refused("ttl_seconds", f"must be from 1 to {GRANT_LONGEST_S}")
-    return int(value)  # type: ignore[call-overload]
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        ttl_s = int(value)
+        if 1 <= ttl_s <= GRANT_LONGEST_S:
+            return ttl_s
+    raise _refused("ttl_seconds", f"must be from 1 to {GRANT_LONGEST_S}")
 
 
 def _scopes(value: object) -> list[str] | None:

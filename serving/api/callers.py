@@ -30,6 +30,14 @@ def require_model(name: str, runtime: Runtime) -> None:
         raise ApiProblem(
             400, "You must provide a model.", param="model", code="missing_required_parameter"
         )
+    if runtime.adopted.find(name) is not None:
+        raise ApiProblem(
+            400,
+            f"The model `{name}` is an adopted one: it takes whole recordings at "
+            "/v1/audio/transcriptions, and neither live streams nor jobs.",
+            param="model",
+            code="unsupported_model",
+        )
     facts = runtime.recognizer.facts
     own = facts.name
     if name in (own, f"{own}@{facts.version}", *runtime.settings.model_aliases):

@@ -77,4 +77,4 @@ async def _passed_over(receive: Receive) -> None:
 
 def _content_length(scope: Scope) -> int | None:
     text = Headers(scope=scope).get("content-length", "")
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() else None

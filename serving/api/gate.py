@@ -8,6 +8,7 @@ import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from serving import logs
+from serving.api.cutting import Line
 from serving.problems import ApiProblem, too_large
 from serving.tenants.authenticator import Identity, unauthenticated
 from serving.tenants.caller import SCOPE_KEY
@@ -94,29 +96,44 @@ class Gate:
                 await self._app(scope, receive, send)
                 return
             presented = presented_by(scope)
-            identity = self._identity(presented)
+            identity = self._identity(presented, scope)
             with self._admission(scope, identity) as budgets:
                 entered = True
                 inner = _without_secrets(scope) | {SCOPE_KEY: identity.caller}
                 answer = with_headers(send, budget_headers(budgets)) if budgets else send
-                await self._app(
-                    inner,
+                line = Line(
+                    scope,
                     _limited(receive, self._rules.max_body_bytes),
                     _answering(answer, presented.subprotocol),
+                    partial(self._desk.holding, identity),
                 )
+                await line.run(self._app, inner)
+                if line.fallen is not None:
+                    self._desk.note("cut", identity.caller, route=route_of(scope["path"]))
+                    self._tell("cut", line.fallen, scope)
+                    if not line.answered:
+                        await refuse(line.fallen, scope, receive, send)
         except ApiProblem as problem:
             if entered:  # the routes answer for what is theirs
                 raise
-            self._refused(problem.code or "")
-            logs.event("refused", code=problem.code or "", route=route_of(scope["path"]))
+            self._tell("refused", problem, scope)
             await refuse(problem, scope, receive, send)
 
-    def _identity(self, presented: Presented) -> Identity:
+    def _tell(self, event: str, problem: ApiProblem, scope: Scope) -> None:
+        self._refused(problem.code or "")
+        logs.event(event, code=problem.code or "", route=route_of(scope["path"]))
+
+    def _identity(self, presented: Presented, scope: Scope) -> Identity:
         if self._desk.keyed and not presented.credential:
             raise unauthenticated(
                 "You didn't provide an API key. Send `Authorization: Bearer KEY`."
             )
-        return self._desk.identify(presented.credential)
+        identity = self._desk.identify(presented.credential)
+        if identity.near and not is_local(scope.get("client")):
+            self._desk.note("refused", identity.caller, route=route_of(scope["path"]))
+            message = "This key is for the service's own machine only."
+            raise ApiProblem(403, message, code="local_only")
+        return identity
 
     def _require_near(self, scope: Scope) -> None:
         """Without keys the service trusts its own machine, and there no page of another site."""

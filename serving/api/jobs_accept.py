@@ -35,7 +35,12 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def accept_blocking(
-    jobs: JobService, submission: Submission, tenant: str, speaker: str | None, key: str | None
+    jobs: JobService,
+    submission: Submission,
+    tenant: str,
+    speaker: str | None,
+    key: str | None,
+    trace: str = "",
 ) -> Accepted:
     """The blob first, then the job; what was refused leaves no blob.
 
@@ -58,7 +63,7 @@ def accept_blocking(
             blob = jobs.blobs.put(upload, job_id=job_id, digest=content)
         draft = JobDraft(
             id=job_id, tenant=tenant, request=submission.request, speaker=speaker, blob=blob,
-            metadata=submission.metadata, webhook=submission.webhook,
+            metadata=submission.metadata, webhook=submission.webhook, trace=trace,
         )  # fmt: skip
         accepted = jobs.store.accept(draft, promise)
     except (KeyReused, QueueFull, UnknownEndpoint) as error:

@@ -22,13 +22,14 @@ from serving.api.jobs_form import (
     redacted_for,
     refused,
 )
-from serving.api.openai_answers import plain, verbose
+from serving.api.openai_answers import letters_of, plain, verbose
 from serving.api.openai_form import read_form
 from serving.api.redaction_choice import shown_to
 from serving.job_service import JobService
 from serving.jobs.aside import aside
 from serving.jobs.changes import NEW_WEBHOOK, NEW_WORK, followers, holder
 from serving.jobs.records import STATES, Job
+from serving.observe.spans import traceparent
 from serving.problems import ApiProblem, draining
 from serving.schema import Transcript
 
@@ -68,7 +69,9 @@ async def _create(request: Request, jobs: JobService) -> Response:
             submission = check_submission(fields, jobs.runtime, jobs.sources)
             submission = redacted_for(request, submission)
             speaker = speaker_of(request)
-            accepted = await aside(accept_blocking, jobs, submission, tenant, speaker, key)
+            accepted = await aside(
+                accept_blocking, jobs, submission, tenant, speaker, key, traceparent()
+            )
         finally:
             if form is not None:
                 await form.close()
@@ -133,7 +136,10 @@ async def result(request: Request) -> Response:
         return PlainTextResponse(plain(transcript, shape))
     if shape == "json":
         return JSONResponse({"text": transcript.text, "warnings": list(transcript.warnings)})
-    return JSONResponse(verbose(transcript, words, jobs.runtime.recognizer.table))
+    model = jobs.runtime.model
+    answered = transcript.model.bundle_digest == model.facts.bundle_digest
+    tokens_of = letters_of(model.recognizer.table) if answered else None
+    return JSONResponse(verbose(transcript, words, tokens_of))
 
 
 async def events(request: Request) -> Response:

@@ -13,7 +13,6 @@ everything else                         refused, named in ``param``
 ======================================  =========================================================
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +21,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import HTTPConnection, Request
 
 from serving.api.callers import require_language, require_model
+from serving.api.json_text import parsed
 from serving.api.redaction_choice import choose_redaction
 from serving.delivery.sources import Sources
 from serving.jobs.records import JobRequest
@@ -55,8 +55,8 @@ async def read_json(request: Request) -> dict[str, Any]:
         if len(content) > _JSON_BYTES:
             raise ApiProblem(413, "The JSON body is too large.", code="invalid_body")
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
+        document = parsed(bytes(content))
+    except ValueError:
         raise ApiProblem(400, "The body is no JSON.", code="invalid_body") from None
     if not isinstance(document, dict):
         raise ApiProblem(400, "The body must be a JSON object.", code="invalid_body")
@@ -138,7 +138,7 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name, "")
     if value is None:
         return ""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or "\x00" in value:
         raise refused(name, "must be text")
     return value
 
@@ -146,8 +146,8 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
 def _metadata(value: Any) -> dict[str, str]:
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = parsed(value)
+        except ValueError:
             raise refused("metadata", "must be a JSON object") from None
     if value is None:
         return {}

@@ -17,7 +17,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from data.audio_errors import AudioError
 from serving import logs
 from serving.api import listen_messages as messages
-from serving.api.callers import require_language, require_model
 from serving.api.listen_messages import Ending, Shapes
 from serving.api.listen_outbox import Outbox
 from serving.api.listen_query import ListenQuery, parse_query
@@ -25,6 +24,7 @@ from serving.api.listen_resume import AWAY, Opened, open_for
 from serving.problems import ApiProblem
 from serving.runtime import Runtime
 from serving.streaming.events import Event, StreamEvent
+from serving.streaming.transcripts import stream_transcript
 
 ROUTE = "listen"
 _CLOSE_S = 5.0  # how long a close frame may take to leave
@@ -37,9 +37,6 @@ async def listen(websocket: WebSocket) -> None:
     outcome = "failed"
     try:
         query = parse_query(websocket.query_params)
-        if query.model:
-            require_model(query.model, runtime)
-        require_language(query.language, runtime)
         ends = began + runtime.settings.stream_session_s
         opened = await open_for(websocket, runtime, query, ends=ends)
         try:
@@ -70,8 +67,11 @@ class Conversation:
         self._session = opened.session
         self._kept = opened.kept
         self._query = query
+        live = self._session.live
         self._shapes = Shapes(
-            facts=runtime.recognizer.facts, channels=self._session.live.request.rows
+            facts=live.parts.facts,
+            channels=live.request.rows,
+            degradation=",".join(live.parts.degradation),
         )
         settings = runtime.settings
         self._ends = (
@@ -199,7 +199,7 @@ class Conversation:
         async for event in self._session.conclude(last=True):
             self._tell(event, provisional=provisional)
         live = self._session.live
-        transcript = self._runtime.recognizer.stream_transcript(live)
+        transcript = stream_transcript(live)
         metadata = self._shapes.metadata(transcript, sha256=live.audio_digest)
         if self._kept is not None:
             self._kept.number(metadata, None, provisional=provisional)

@@ -84,6 +84,7 @@ class Shapes:
 
     facts: ModelFacts
     channels: int
+    degradation: str = ""  # what was given up for this stream, comma-separated
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     created: str = field(
         default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -115,6 +116,7 @@ class Shapes:
             "auricle": {
                 "normalisation": transcript.normalisation.model_dump(),
                 "warnings": list(transcript.warnings),
+                **({"degradation": self.degradation} if self.degradation else {}),
             },
         }
 
@@ -144,6 +146,10 @@ class Shapes:
         ]
         alternative = {"transcript": event.text, "confidence": event.confidence, "words": words}
         hidden = [span.model_dump() for span in event.redactions]
+        ours = {
+            **({"redactions": hidden} if hidden else {}),
+            **({"degradation": self.degradation} if self.degradation else {}),
+        }
         return {
             "type": "Results",
             "channel_index": channel,
@@ -158,5 +164,5 @@ class Shapes:
                 "model_info": self._model_info(),
                 "model_uuid": self.facts.bundle_digest,
             },
-            **({"auricle": {"redactions": hidden}} if hidden else {}),
+            **({"auricle": ours} if ours else {}),
         }

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket
 
-from serving.api.callers import caller_of, speaker_of
+from serving.api.callers import caller_of, require_language, require_model, speaker_of
 from serving.api.listen_query import ListenQuery
 from serving.api.redaction_choice import choose_redaction
 from serving.problems import ApiProblem
@@ -67,12 +67,18 @@ class Opened:
 async def open_for(
     websocket: WebSocket, runtime: Runtime, query: ListenQuery, *, ends: float
 ) -> Opened:
-    """Admit the client's stream; a refusal comes before the upgrade."""
+    """Admit the client's stream; a refusal comes before the upgrade.
+
+    A stream that comes back goes on with the model that it began with, whatever serves now.
+    """
     request = query.stream_request(speaker_of(websocket))
     redaction = choose_redaction(websocket, query.redact, query.redact_mode, route="listen")
     policy = redaction.policy
 
     async def opened(begins: Sequence[SegmentStart] | None = None) -> Session:
+        if query.model:
+            require_model(query.model, runtime)
+        require_language(query.language, runtime)
         session = await runtime.open_stream(request, begins)
         return RedactedSession(session, policy) if policy else session
 

@@ -1,7 +1,7 @@
 """A transcript in the shapes of OpenAI's answers."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -12,6 +12,7 @@ from serving.api.openai_form import TranscriptionForm
 from serving.evidence import HeardWord
 from serving.schema import ModelFacts, Segment, Transcript
 
+TokensOf = Callable[[str], list[int]]  # the ids that spell a text
 _LANGUAGE_NAMES = {"en": "english"}
 _KINDS = {
     "text": "text/plain; charset=utf-8",
@@ -24,7 +25,7 @@ def answer(
     form: TranscriptionForm,
     transcript: Transcript,
     heard: Sequence[HeardWord],
-    table: TokenTable,
+    tokens_of: TokensOf,
     *,
     clear: Transcript | None = None,
 ) -> Response:
@@ -35,6 +36,8 @@ def answer(
     headers = answer_headers(transcript.model)
     if transcript.warnings:
         headers["auricle-warnings"] = ", ".join(transcript.warnings)
+    if transcript.degradation:
+        headers["x-auricle-degradation"] = transcript.degradation
     if kind := _KINDS.get(form.response_format):
         text = plain(transcript, form.response_format)
         return Response(text, headers={**headers, "content-type": kind})
@@ -45,10 +48,12 @@ def answer(
             "warnings": list(transcript.warnings),
             "model": model_name(transcript.model),
         }
+        if transcript.degradation:
+            body["degradation"] = transcript.degradation
         if form.logprobs:
             body["logprobs"] = logprobs(heard)
         return JSONResponse(body, headers=headers)
-    body = verbose(transcript, form.granularities, table)
+    body = verbose(transcript, form.granularities, tokens_of)
     if clear is not None:
         body["auricle_unredacted"] = clear.model_dump(mode="json")
     return JSONResponse(body, headers=headers)
@@ -92,9 +97,12 @@ def logprobs(heard: Sequence[HeardWord], *, goes_on: bool = False) -> list[dict[
 
 
 def verbose(
-    transcript: Transcript, granularities: Sequence[str], table: TokenTable
+    transcript: Transcript, granularities: Sequence[str], tokens_of: TokensOf | None
 ) -> dict[str, Any]:
-    """OpenAI's verbose shape; the whole transcript stands beside it under ``auricle``."""
+    """OpenAI's verbose shape; the whole transcript stands beside it under ``auricle``.
+
+    ``tokens_of`` is that of the model that answered; None where it is no longer known.
+    """
     body: dict[str, Any] = {
         "task": "transcribe",
         "language": _LANGUAGE_NAMES.get(transcript.language, transcript.language),
@@ -111,11 +119,11 @@ def verbose(
             for word in transcript.words
         ]
     if "segment" in granularities:
-        body["segments"] = [_segment(segment, table) for segment in transcript.segments]
+        body["segments"] = [_segment(segment, tokens_of) for segment in transcript.segments]
     return body
 
 
-def _segment(segment: Segment, table: TokenTable) -> dict[str, Any]:
+def _segment(segment: Segment, tokens_of: TokensOf | None) -> dict[str, Any]:
     """OpenAI's segment; what an older transcript does not know is left out."""
     text = segment.text.encode()
     shape = {
@@ -124,7 +132,7 @@ def _segment(segment: Segment, table: TokenTable) -> dict[str, Any]:
         "start": segment.start,
         "end": segment.end,
         "text": segment.text,
-        "tokens": [table.ids[letter] for letter in segment.text if letter in table.ids],
+        "tokens": None if tokens_of is None else tokens_of(segment.text),
         "temperature": 0.0,
         "avg_logprob": segment.avg_logprob,
         "compression_ratio": round(len(text) / len(zlib.compress(text)), 4),
@@ -133,6 +141,11 @@ def _segment(segment: Segment, table: TokenTable) -> dict[str, Any]:
     }
     known = {name: value for name, value in shape.items() if value is not None}
     return known | _channel(segment.channel)
+
+
+def letters_of(table: TokenTable) -> TokensOf:
+    """The ids of a text's letters; what the model cannot say has none."""
+    return lambda text: [table.ids[letter] for letter in text if letter in table.ids]
 
 
 def _channel(channel: int | None) -> dict[str, int]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -11,8 +11,10 @@ from starlette.responses import JSONResponse, Response
 
 from data.audio_errors import AudioError
 from serving import logs
+from serving.adopted.files import transcribe
+from serving.adopted.models import AdoptedModel
 from serving.api.callers import require_model, speaker_of
-from serving.api.openai_answers import answer, answer_headers
+from serving.api.openai_answers import answer, answer_headers, letters_of
 from serving.api.openai_events import EventResponse, Hear, Work, while_connected
 from serving.api.openai_form import (
     TranscriptionForm,
@@ -24,6 +26,7 @@ from serving.api.openai_form import (
 )
 from serving.evidence import HeardWord
 from serving.front.cutter import Piece
+from serving.loaded import LoadedModel
 from serving.metrics import ServiceMetrics
 from serving.problems import ApiProblem, from_audio_error
 from serving.redaction.transcripts import redact_transcript
@@ -43,10 +46,11 @@ async def transcriptions(request: Request) -> Response:
             form = await read_form(request, runtime.settings)
             await held.enter_async_context(closing(form))
             checked = redacted_for(request, check_form(form, runtime))
-            call = _call(request, checked, time.perf_counter() - books.began)
+            model = held.enter_context(runtime.model.held())
+            call = _call(request, checked, model, time.perf_counter() - books.began)
             if checked.stream:
-                return await _streamed(request, checked, call, books, held)
-            response = await while_connected(request, _transcribed(runtime, checked, call))
+                return await _streamed(request, checked, model, call, books, held)
+            response = await while_connected(request, _transcribed(runtime, checked, model, call))
             books.outcome = "ok"
             return response
         except AudioError as error:
@@ -69,13 +73,18 @@ async def translations(_: Request) -> Response:
 async def models(request: Request) -> Response:
     """``GET /v1/models``."""
     runtime: Runtime = request.app.state.runtime
-    return JSONResponse({"object": "list", "data": [_model_entry(runtime)]})
+    adopted = [_adopted_entry(model) for model in runtime.adopted]
+    return JSONResponse({"object": "list", "data": [_model_entry(runtime), *adopted]})
 
 
 async def model(request: Request) -> Response:
     """``GET /v1/models/{model}``."""
     runtime: Runtime = request.app.state.runtime
-    require_model(request.path_params["model"], runtime)
+    name = request.path_params["model"]
+    if (adopted := runtime.adopted.find(name)) is not None:
+        headers = answer_headers(adopted.recognizer.facts)
+        return JSONResponse(_adopted_entry(adopted), headers=headers)
+    require_model(name, runtime)
     return JSONResponse(_model_entry(runtime), headers=answer_headers(runtime.recognizer.facts))
 
 
@@ -96,10 +105,23 @@ def _booked(metrics: ServiceMetrics) -> Iterator[_Books]:
         metrics.finished(ROUTE, books.outcome, time.perf_counter() - books.began)
 
 
-def _call(request: Request, form: TranscriptionForm, network_s: float) -> Call:
+def _call(request: Request, form: TranscriptionForm, model: LoadedModel, network_s: float) -> Call:
     """The transcription of a checked request, still to be run."""
     runtime: Runtime = request.app.state.runtime
     speaker = speaker_of(request)
+
+    async def adopted(_: Hear | None) -> Transcript:
+        assert form.adopted is not None
+        transcript = await transcribe(
+            runtime,
+            form.adopted,
+            lambda: form.upload.file,
+            name=shown_name(form.upload.filename),
+            network_s=network_s,
+            wish=replace(form.wish, words=form.words),
+        )
+        _log(transcript)
+        return transcript
 
     async def call(on_heard: Hear | None) -> Transcript:
         transcript = await runtime.transcribe(
@@ -109,14 +131,17 @@ def _call(request: Request, form: TranscriptionForm, network_s: float) -> Call:
             network_s=network_s,
             options=form.options,
             on_heard=on_heard,
+            model=model,
         )
         _log(transcript)
         return transcript
 
-    return call
+    return call if form.adopted is None else adopted
 
 
-async def _transcribed(runtime: Runtime, form: TranscriptionForm, call: Call) -> Response:
+async def _transcribed(
+    runtime: Runtime, form: TranscriptionForm, model: LoadedModel, call: Call
+) -> Response:
     heard: list[HeardWord] = []
 
     def collect(_: Piece, words: list[HeardWord]) -> None:
@@ -127,22 +152,30 @@ async def _transcribed(runtime: Runtime, form: TranscriptionForm, call: Call) ->
     if redaction.policy:
         shown = await runtime.work(redact_transcript, transcript, redaction.policy)
     clear = transcript if redaction.both else None
-    return answer(form, shown, heard, runtime.recognizer.table, clear=clear)
+    adopted = form.adopted
+    tokens_of = (
+        letters_of(model.recognizer.table) if adopted is None else adopted.recognizer.engine.tokens
+    )
+    return answer(form, shown, heard, tokens_of, clear=clear)
 
 
 async def _streamed(
-    request: Request, form: TranscriptionForm, call: Call, books: _Books, held: AsyncExitStack
+    request: Request,
+    form: TranscriptionForm,
+    model: LoadedModel,
+    call: Call,
+    books: _Books,
+    held: AsyncExitStack,
 ) -> Response:
     """The first words are there; what is ``held`` goes along with the answer."""
-    runtime: Runtime = request.app.state.runtime
-    work = Work(form, runtime)
+    work = Work(form, model)
     await work.begin(request, call)
 
     def book() -> None:
         books.outcome = work.outcome
 
     held.callback(book)
-    return EventResponse(work, held.pop_all(), answer_headers(runtime.recognizer.facts))
+    return EventResponse(work, held.pop_all(), answer_headers(model.facts))
 
 
 def _model_entry(runtime: Runtime) -> dict[str, Any]:
@@ -157,6 +190,23 @@ def _model_entry(runtime: Runtime) -> dict[str, Any]:
         "bundle_digest": facts.bundle_digest,
         "language": runtime.recognizer.config.language,
         "domain": runtime.recognizer.config.domain,
+    }
+
+
+def _adopted_entry(model: AdoptedModel) -> dict[str, Any]:
+    facts, languages = model.recognizer.facts, model.recognizer.engine.languages
+    return {
+        "id": facts.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "adopted",
+        "version": facts.version,
+        "variant": facts.variant,
+        "bundle_digest": facts.bundle_digest,
+        "language": languages[0] if len(languages) == 1 else "mul",
+        "domain": "",
+        "languages": list(languages),
+        "licence": facts.licence,
     }
 
 

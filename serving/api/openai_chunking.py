@@ -1,11 +1,11 @@
 """``chunking_strategy``: ``auto`` or a ``server_vad`` object, as JSON or as the client's form keys."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from starlette.datastructures import FormData
 
+from serving.api.json_text import parsed
 from serving.assemble import PAUSE_S
 from serving.problems import ApiProblem
 
@@ -47,8 +47,8 @@ def _strategy(form: FormData) -> Mapping[str, Any] | None:
     if parts:
         raise ApiProblem(400, f"`{FIELD}` is given twice.", param=FIELD, code="invalid_value")
     try:
-        document = json.loads(given) if isinstance(given, str) else None
-    except (ValueError, RecursionError):
+        document = parsed(given) if isinstance(given, str) else None
+    except ValueError:
         document = None
     if isinstance(document, str) and document == "auto":
         return None

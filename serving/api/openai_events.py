@@ -22,9 +22,9 @@ from serving.api.openai_answers import logprobs, model_name
 from serving.api.openai_form import TranscriptionForm
 from serving.evidence import HeardWord
 from serving.front.cutter import Piece
+from serving.loaded import LoadedModel
 from serving.problems import ApiProblem, from_audio_error
 from serving.redaction.streams import StreamRedactor
-from serving.runtime import Runtime
 from serving.schema import Transcript, Word
 
 T = TypeVar("T")
@@ -55,9 +55,9 @@ class EventResponse(StreamingResponse):
 class Work:
     """A transcription on its way to a client that listens."""
 
-    def __init__(self, form: TranscriptionForm, runtime: Runtime) -> None:
+    def __init__(self, form: TranscriptionForm, model: LoadedModel) -> None:
         self._form = form
-        self._runtime = runtime
+        self._model = model
         self._said = False
         policy = form.redaction.policy
         self._redactor = StreamRedactor(policy) if policy else None
@@ -153,7 +153,7 @@ class Work:
 
     def _usage(self, transcript: Transcript) -> dict[str, Any]:
         """In the client's shape: a frame of the model is an audio token, a letter a text token."""
-        frame_ms = self._runtime.recognizer.config.frame_ms
+        frame_ms = self._model.recognizer.config.frame_ms
         heard, said = math.ceil(transcript.duration_s * 1000 / frame_ms), len(transcript.text)
         return {
             "type": "tokens",

@@ -7,19 +7,23 @@ What is honoured, accepted where it asks for nothing, or refused by name is the 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import HTTPConnection, Request
 
+from serving.adopted.models import AdoptedModel
+from serving.adopted.recognizer import PLAIN, Wish
 from serving.api import openai_chunking
 from serving.api.callers import require_language, require_model
+from serving.api.openai_adopted import wish_of
 from serving.api.openai_fields import BY_NAME, INCLUDES
 from serving.api.openai_fields import FORMATS as FORMATS
 from serving.api.openai_fields import GRANULARITIES as GRANULARITIES
 from serving.api.openai_fields import NEUTRAL as NEUTRAL
 from serving.api.openai_phrases import expected
 from serving.api.redaction_choice import UNREDACTED, RedactionChoice, choose_redaction
-from serving.file_options import FileOptions
+from serving.file_options import NOTHING_SPECIAL, FileOptions
 from serving.problems import ApiProblem, too_large
 from serving.runtime import Runtime
 from serving.settings import ServeSettings
@@ -41,6 +45,14 @@ class TranscriptionForm:
     redact: tuple[str, ...] = ()  # kinds of content that the request hides
     redact_mode: str = ""
     redaction: RedactionChoice = UNREDACTED  # what comes of it for this caller
+    adopted: AdoptedModel | None = None  # None: Auricle's own model
+    wish: Wish = PLAIN  # of an adopted model
+
+    @property
+    def words(self) -> bool:
+        """Whether the answer cannot be given without each word's time."""
+        shown = self.response_format in ("srt", "vtt") or "word" in self.granularities
+        return shown or bool(self.redaction.policy)
 
 
 def check_form(form: FormData, runtime: Runtime) -> TranscriptionForm:
@@ -51,17 +63,15 @@ def check_form(form: FormData, runtime: Runtime) -> TranscriptionForm:
         raise ApiProblem(
             400, "You must provide a file.", param="file", code="missing_required_parameter"
         )
+    adopted = runtime.adopted.find(_text(form, "model"))
+    if adopted is not None:
+        return _check_adopted(form, upload, adopted)
     require_model(_text(form, "model"), runtime)
     _check_languages(form, runtime)
-    response_format = _text(form, "response_format") or "json"
-    if response_format not in FORMATS:
-        raise _refused("response_format", f"must be one of {', '.join(FORMATS)}")
+    response_format, granularities = _shape(form)
     logprobs = bool(_chosen(form, "include", INCLUDES))
     if logprobs and response_format != "json":
         raise _refused("include[]", "logprobs need response_format=json")
-    granularities = _chosen(form, "timestamp_granularities", GRANULARITIES)
-    if granularities and response_format != "verbose_json":
-        raise _refused("timestamp_granularities[]", "needs response_format=verbose_json")
     stream = _stream(form, response_format)
     _check_channels(form, stream=stream, logprobs=logprobs)
     phrases = expected(_text(form, "prompt"), _many(form, "keywords"))
@@ -81,6 +91,35 @@ def check_form(form: FormData, runtime: Runtime) -> TranscriptionForm:
         redact=_many(form, "redact"),
         redact_mode=_text(form, "redact_mode"),
     )
+
+
+def _check_adopted(form: FormData, upload: UploadFile, adopted: AdoptedModel) -> TranscriptionForm:
+    """The fields of a request to an adopted model."""
+    wish = wish_of(form, adopted)
+    response_format, granularities = _shape(form)
+    return TranscriptionForm(
+        upload=upload,
+        response_format=response_format,
+        granularities=granularities or ("segment",),
+        logprobs=False,
+        stream=False,
+        options=NOTHING_SPECIAL,
+        redact=_many(form, "redact"),
+        redact_mode=_text(form, "redact_mode"),
+        adopted=adopted,
+        wish=wish,
+    )
+
+
+def _shape(form: FormData) -> tuple[str, tuple[str, ...]]:
+    """The answer's format, and the granularities that are asked for."""
+    response_format = _text(form, "response_format") or "json"
+    if response_format not in FORMATS:
+        raise _refused("response_format", f"must be one of {', '.join(FORMATS)}")
+    granularities = _chosen(form, "timestamp_granularities", GRANULARITIES)
+    if granularities and response_format != "verbose_json":
+        raise _refused("timestamp_granularities[]", "needs response_format=verbose_json")
+    return response_format, granularities
 
 
 def _stream(form: FormData, response_format: str) -> bool:
@@ -180,9 +219,12 @@ async def read_form(request: Request, settings: ServeSettings) -> FormData:
     kind = request.headers.get("content-type", "").lower()
     if not kind.startswith("multipart/form-data"):
         raise ApiProblem(400, "Send multipart/form-data with a `file`.", code="invalid_body")
+    _, options = parse_options_header(kind)
+    if options.get(b"charset", b"utf-8") not in (b"utf-8", b"utf8"):  # Python knows odder ones
+        raise ApiProblem(400, "Send the form's text as UTF-8.", code="invalid_body")
     limit = settings.max_upload_bytes
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
+    if declared.isascii() and declared.isdigit() and int(declared) > limit:
         raise too_large(limit)
     stream = _limited(request.stream(), limit)
     parser = MultiPartParser(request.headers, stream, max_files=1, max_fields=_MAX_FIELDS)

@@ -116,10 +116,12 @@ def _model() -> dict[str, Any]:
         "version": text("of the registry, or the head of the digest"),
         "variant": text("kind of weights: `fp32`, `fp16` or `int8`"),
         "bundle_digest": text("of every file of the model"),
-        "language": text("the one it knows"),
-        "domain": text("what it was trained for"),
+        "language": text("the one it knows; `mul`: several"),
+        "domain": text("what it was trained for; empty where an adopted model does not say"),
+        "languages": rows(text("of an adopted model")),
+        "licence": maybe("string", "of an adopted model, as its folder says"),
     }
-    return thing(fields)
+    return thing(fields, optional=("languages", "licence"))
 
 
 def _listing(of: str, *, paged: bool = False) -> dict[str, Any]:

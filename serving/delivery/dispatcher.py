@@ -20,6 +20,7 @@ from serving.jobs.changes import NEW_WEBHOOK
 from serving.jobs.database import StoreUnavailable
 from serving.jobs.failpoints import failpoint
 from serving.metrics import ServiceMetrics
+from serving.observe.spans import Recorder, Trace, untraced
 from serving.problems import ApiProblem
 
 _GONE = 410
@@ -52,7 +53,9 @@ class Dispatcher:
         senders: int,
         timeout_s: float,
         backoff: Backoff | None = None,
+        tell_trace: bool = False,
     ) -> None:
+        """``tell_trace``: receivers get a ``traceparent``, so that their spans join the caller's."""
         self._outbox = outbox
         self._outbound = outbound
         self._bell = bell
@@ -60,7 +63,9 @@ class Dispatcher:
         self._senders = senders
         self._timeout_s = timeout_s
         self._backoff = backoff or Backoff()
+        self._tell_trace = tell_trace
         self._chance = random.SystemRandom()
+        self.trace: Trace = untraced
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -85,14 +90,18 @@ class Dispatcher:
                 await ear.heard()
 
     async def _send(self, sending: Sending) -> None:
-        settlement = await self._attempt(sending)
+        with self.trace("webhook", sending.trace, sending.attempts) as span:
+            settlement = await self._attempt(sending, span)
+            if span is not None:
+                delivered = settlement.state == "delivered"
+                span.ended(settlement.state, status=settlement.status, failed=not delivered)
         failpoint("webhook_sent")
         await aside(self._outbox.settle, sending, settlement)
         outcome = "retry" if settlement.state == "pending" else settlement.state
         self._metrics.webhooks.labels(outcome).inc()
         logs.event("webhook", outcome=outcome, status=settlement.status or 0)
 
-    async def _attempt(self, sending: Sending) -> Settlement:
+    async def _attempt(self, sending: Sending, span: Recorder | None) -> Settlement:
         now_s = int(self._outbox.clock())
         headers = {
             "Content-Type": "application/json",
@@ -101,6 +110,8 @@ class Dispatcher:
                 sending.id, sending.body, timestamp_s=now_s, signing_secrets=sending.secrets
             ),
         }
+        if self._tell_trace and span is not None:
+            headers["traceparent"] = span.traceparent
         try:
             place = parse_url(sending.url, self._outbound.policy.openings, param="url")
             call = Call(method="POST", place=place, headers=headers, body=sending.body)

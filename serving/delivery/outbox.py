@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from serving.delivery.signing import new_secret
 from serving.jobs.database import Database, Row, Session
+from serving.jobs.store import trace_of
 
 _ENDPOINT = "id, tenant, url, disabled, created_s"
 _MESSAGE = (
@@ -56,6 +57,7 @@ class Sending:
     endpoint_id: str
     url: str
     secrets: tuple[str, ...]
+    trace: str = ""  # of the request that brought its job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +141,7 @@ class Outbox:
                     WHERE id = (SELECT o.id FROM outbox o JOIN endpoints e ON e.id = o.endpoint_id
                         WHERE o.state = 'pending' AND o.due_s <= ? AND e.disabled IS NULL
                         ORDER BY o.due_s LIMIT 1)
-                    RETURNING id, token, attempts, body, endpoint_id""",
+                    RETURNING id, token, attempts, body, endpoint_id, job_id""",
                 now_s + self._lease_s,
                 now_s,
             )
@@ -203,6 +205,7 @@ def _sending(session: Session, row: Row, now_s: float) -> Sending:
         endpoint_id=row["endpoint_id"],
         url=endpoint["url"],
         secrets=tuple(keys),
+        trace=trace_of(session, row["job_id"]),
     )
 
 

@@ -3,23 +3,27 @@
 URLs and object stores are closed until an operator opens hosts and prefixes by name.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from data.audio_errors import AudioTooLarge
 from governance.errors import ConfigError
 from serving.delivery.addresses import parse_url
+from serving.delivery.objects import (
+    SCHEMES,
+    NoSuchObject,
+    StoreRefused,
+    StoreSilent,
+    fetch_object,
+)
 from serving.delivery.outbound import AnswerTooLarge, Call, Outbound, OutboundError
 from serving.jobs.aside import aside
 from serving.jobs.blobs import BlobStore
 from serving.jobs.records import Job
 from serving.problems import ApiProblem, from_audio_error
 
-_BLOCK_BYTES = 1 << 20
 _OK = 200
 
 
@@ -31,6 +35,13 @@ class SourcePolicy:
     object_prefixes: tuple[str, ...] = ()  # such as s3://bucket/folder
     max_bytes: int = 256 << 20
     timeout_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        for prefix in self.object_prefixes:
+            if prefix.partition("://")[0] not in SCHEMES:
+                raise ConfigError(
+                    f"must begin with {', '.join(SCHEMES)} and ://", item=f"objects below {prefix}"
+                )
 
     def check_url(self, url: str, outbound: Outbound) -> None:
         """Refuse a URL that no worker would fetch."""
@@ -48,8 +59,7 @@ class SourcePolicy:
         inside = any(
             reference.startswith(prefix.rstrip("/") + "/") for prefix in self.object_prefixes
         )
-        # ``::`` chains filesystems in fsspec: behind it anything could stand
-        if not inside or "::" in reference or ".." in reference.split("/"):
+        if not inside or ".." in reference.split("/"):
             raise ApiProblem(
                 400,
                 "This service reads no object from there.",
@@ -103,36 +113,18 @@ class Sources:
 
     async def _copy(self, reference: str, path: Path) -> None:
         self.policy.check_object(reference)
-        copy = aside(_copy_object, reference, path, self.policy.max_bytes)
+        policy = self.policy
         try:
-            async with asyncio.timeout(self.policy.timeout_s):
-                await copy
+            await aside(
+                fetch_object, reference, path,
+                max_bytes=policy.max_bytes, timeout_s=policy.timeout_s,
+            )  # fmt: skip
         except AudioTooLarge as error:
             raise from_audio_error(error) from None
-        except FileNotFoundError:
-            raise _unreachable(400, "object", "there is no such object") from None
-        except ConfigError:
-            raise
-        except Exception as error:  # each filesystem has errors of its own
-            why = f"the object store did not answer ({type(error).__name__})"
-            raise _unreachable(502, "object", why) from None
-
-
-def _copy_object(reference: str, path: Path, max_bytes: int) -> None:
-    import fsspec
-
-    opened: Any = fsspec.open(reference, "rb")
-    with opened as source, path.open("wb") as sink:
-        _copy_capped(source, sink, max_bytes)
-
-
-def _copy_capped(source: BinaryIO, sink: BinaryIO, max_bytes: int) -> None:
-    copied = 0
-    while block := source.read(_BLOCK_BYTES):
-        copied += len(block)
-        if copied > max_bytes:
-            raise AudioTooLarge(f"is larger than {max_bytes} bytes", item="object")
-        sink.write(block)
+        except NoSuchObject as error:
+            raise _unreachable(400, "object", error.message) from None
+        except (StoreRefused, StoreSilent) as error:
+            raise _unreachable(502, "object", error.message) from None
 
 
 def _matches(host: str, pattern: str) -> bool:

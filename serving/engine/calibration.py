@@ -46,17 +46,25 @@ class Calibration:
 
 
 def calibrated(
-    engine: Engine, cache_dir: Path | None, *, clock: Callable[[], float] = time.perf_counter
+    engine: Engine,
+    cache_dir: Path | None,
+    *,
+    of_before: Calibration | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Calibration:
-    """Warm every bucket; the machine's figures, measured now or read from ``cache_dir``."""
+    """Warm every bucket; the machine's figures, measured now or read from ``cache_dir``.
+
+    Beside a model that serves, nothing can be measured: ``of_before``, its figures, stand then.
+    """
     path = None if cache_dir is None else cache_dir / f"calibration-{_key(engine)}.json"
     found = None if path is None else read_calibration(path)
     times = _warm(engine, clock)
-    calibration = found or _measured(engine, times, clock)
+    calibration = found or of_before or _measured(engine, times, clock)
     _run(engine, _ROW_FRAMES, calibration.max_rows)
-    if path is not None and found is None:
+    measured = found is None and of_before is None
+    if path is not None and measured:
         _write(path, calibration)
-    logs.event("calibrated", outcome="kept" if found else "measured")
+    logs.event("calibrated", outcome="measured" if measured else "kept")
     return calibration
 
 

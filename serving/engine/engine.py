@@ -59,8 +59,8 @@ class Engine:
             ),
             self.options.slots,
         )
-        self._offline = _session(bundle, config.offline, self.options)
-        self._stream = _session(bundle, self.graph.file, self.options)
+        self._offline: Any = _session(bundle, config.offline, self.options)
+        self._stream: Any = _session(bundle, self.graph.file, self.options)
 
     @property
     def providers(self) -> list[str]:
@@ -68,14 +68,24 @@ class Engine:
         return list(self._offline.get_providers())
 
     def warm_up(self) -> None:
-        """Run both graphs once, so that the first caller pays nothing."""
-        self.offline([np.zeros((200, self.mel_bins), np.float32)])
+        """Run both graphs once, so that the first caller pays nothing and no broken one is served."""
+        answers = self.offline([np.zeros((200, self.mel_bins), np.float32)])
         row = self.slab.acquire()
         try:
             quiet_TF = np.zeros((self.chunk_frames, self.mel_bins), np.float32)
-            self.step([Chunk(row=row, x_TF=quiet_TF, valid=self.chunk_frames)])
+            answers += self.step([Chunk(row=row, x_TF=quiet_TF, valid=self.chunk_frames)])
         finally:
             self.slab.release(row)
+        if not all(np.isfinite(logp_TV).all() for logp_TV in answers):
+            raise AuricleError(
+                "its answer to silence is no number",
+                item=str(self.bundle.folder),
+                mend="export the model again",
+            )
+
+    def close(self) -> None:
+        """Let go of the graphs at once, whoever still has this object. It answers no more."""
+        self._offline = self._stream = None
 
     def offline(self, pieces: Sequence[Floats]) -> list[Floats]:
         """Log-probabilities [T', V] of whole pieces; too short a piece has none."""

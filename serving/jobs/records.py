@@ -65,6 +65,7 @@ class JobDraft:
     blob: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)  # the caller's own words
     webhook: str | None = None  # id of an endpoint
+    trace: str = ""  # traceparent of the request that brought it; empty: nobody traces it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +121,7 @@ class Job:
     finished_s: float | None
     expires_s: float
     error: Mapping[str, Any] | None
+    trace: str = ""  # told to the worker that holds it
 
     @property
     def ended(self) -> bool:

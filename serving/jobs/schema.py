@@ -19,6 +19,7 @@ _TABLES = (
         WHERE state IN ('queued', 'running')""",
     "CREATE INDEX IF NOT EXISTS jobs_of_tenant ON jobs (tenant, seq)",
     "CREATE INDEX IF NOT EXISTS jobs_expiry ON jobs (expires_s)",
+    "CREATE TABLE IF NOT EXISTS job_traces (job_id TEXT PRIMARY KEY, parent TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS turns (tenant TEXT PRIMARY KEY, turn BIGINT NOT NULL)",
     """CREATE TABLE IF NOT EXISTS idempotency (
         tenant TEXT NOT NULL, route TEXT NOT NULL, key TEXT NOT NULL, fingerprint TEXT NOT NULL,

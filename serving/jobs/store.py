@@ -9,7 +9,7 @@ the same transaction, so that neither can be without the other.
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from governance.canonical import canonical_json
 from serving.jobs.database import Database, Row, Session
@@ -29,6 +29,7 @@ from serving.jobs.records import (
 
 _OPEN = "state IN ('queued', 'running')"
 SWEEP_ROWS = 500
+_OF_A_JOB = ("outbox", "idempotency", "job_traces")
 _LOST = {
     "message": "The service stopped each time while it worked on this job.",
     "type": "server_error",
@@ -152,8 +153,8 @@ class JobStore:
             row = session.row(sql, tenant, job_id)
             if row is None:
                 return None
-            session.rows("DELETE FROM outbox WHERE job_id = ?", job_id)
-            session.rows("DELETE FROM idempotency WHERE job_id = ?", job_id)
+            for table in _OF_A_JOB:
+                session.rows(f"DELETE FROM {table} WHERE job_id = ?", job_id)
             return str(row["blob"])
 
         return self._database.write("erase", write)
@@ -207,6 +208,10 @@ class JobStore:
         )
         assert row is not None
         reply = canonical_json(job_of(row).body())
+        if draft.trace:
+            session.rows(
+                "INSERT INTO job_traces (job_id, parent) VALUES (?, ?)", draft.id, draft.trace
+            )
         if draft.webhook is not None:
             _reserve_webhook(session, draft, now_s)
         if key is not None:
@@ -250,7 +255,7 @@ class JobStore:
                 ON CONFLICT (tenant) DO UPDATE SET turn = excluded.turn""",
             row["tenant"],
         )
-        return job_of(row)
+        return replace(job_of(row), trace=trace_of(session, row["id"]))
 
     def _end(
         self, session: Session, state: str, outcome: Outcome, where: tuple[str | float, ...]
@@ -288,6 +293,7 @@ class JobStore:
                 self._end(session, "expired", Outcome(), ("id = ?", row["id"]))
             else:
                 session.rows("DELETE FROM outbox WHERE job_id = ?", row["id"])
+                session.rows("DELETE FROM job_traces WHERE job_id = ?", row["id"])
             if row["state"] == "expired":
                 session.rows("DELETE FROM jobs WHERE id = ?", row["id"])
                 continue
@@ -312,6 +318,12 @@ def _reserve_webhook(session: Session, draft: JobDraft, now_s: float) -> None:
     )  # fmt: skip
     if not made:
         raise UnknownEndpoint("there is no such enabled webhook endpoint")
+
+
+def trace_of(session: Session, job_id: str) -> str:
+    """The trace of the request that brought a job."""
+    row = session.row("SELECT parent FROM job_traces WHERE job_id = ?", job_id)
+    return "" if row is None else str(row["parent"])
 
 
 def _job(row: Row | None) -> Job | None:

@@ -21,6 +21,7 @@ from serving.jobs.changes import NEW_WEBHOOK, NEW_WORK, Changes, followers, hold
 from serving.jobs.database import StoreUnavailable
 from serving.jobs.records import Job, Outcome
 from serving.jobs.store import JobStore
+from serving.observe.spans import Trace, took, untraced
 from serving.problems import ApiProblem, from_audio_error
 from serving.redaction.policy import policy_of_options
 from serving.redaction.transcripts import redact_transcript
@@ -59,6 +60,7 @@ class JobWorker:
         self._fetch = fetch
         self._runners = runners
         self._tasks: list[asyncio.Task[None]] = []
+        self.trace: Trace = untraced
         self.booked: Booked = lambda tenant: nullcontext()
 
     def start(self) -> None:
@@ -127,6 +129,13 @@ class JobWorker:
         await run
 
     async def _run(self, job: Job, progress: list[float]) -> None:
+        with self.trace("job", job.trace, job.attempts) as span:
+            outcome = await self._attempt(job, progress)
+            if span is not None:
+                span.ended(outcome, failed=outcome in ("failed", "retry"))
+
+    async def _attempt(self, job: Job, progress: list[float]) -> str:
+        """Run once; how it ended, or whether the job was put back."""
         began = time.perf_counter()
         try:
             outcome = await self._outcome(job, progress)
@@ -135,17 +144,18 @@ class JobWorker:
         except ApiProblem as problem:
             if problem.status in (429, 503):  # too busy or stopping: not this job's fault
                 await aside(self._store.release, job, delay_s=_BUSY_RETRY_S, counted=False)
-                return
+                return "released"
             outcome = Outcome(error=problem.body()["error"])
             if problem.status >= 500 and await self._again(job):
-                return
+                return "retry"
         except Exception as error:
             logs.crash("job_failed", error)
             if await self._again(job):
-                return
+                return "retry"
             failed = ApiProblem(500, "The service failed on this job.", code="internal")
             outcome = Outcome(error=failed.body()["error"])
         await self._finish(job, outcome, time.perf_counter() - began)
+        return outcome.state
 
     async def _outcome(self, job: Job, progress: list[float]) -> Outcome:
         def tell(fraction: float) -> None:
@@ -153,6 +163,7 @@ class JobWorker:
 
         began = time.perf_counter()
         read = await self._fetch(job)
+        took("network", began)
         try:
             with self.booked(job.tenant):
                 transcript = await self._runtime.transcribe(

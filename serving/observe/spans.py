@@ -6,6 +6,7 @@ Stages tell what they took to the recorder of the request that they run for. Rec
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
@@ -23,13 +24,39 @@ _STAGES = {
 
 
 class Recorder(Protocol):
-    """Takes the stages of one request; called from any thread. Times of `time.perf_counter`."""
+    """Takes the stages of one piece of work; called from any thread. Times of `perf_counter`."""
+
+    @property
+    def traceparent(self) -> str:
+        """The work's span, as others continue it (W3C Trace Context)."""
+
+    def ended(self, outcome: str, *, status: int | None = None, failed: bool = False) -> None:
+        """How it went: an outcome of a closed set, and the HTTP status where there was one."""
 
     def add(self, stage: str, began_s: float, ended_s: float) -> None:
         """Something took that long."""
 
 
+Trace = Callable[[str, str, int], AbstractContextManager[Recorder | None]]
+"""Around work that no request waits for: its name, the traceparent that it continues, its attempt."""
 RECORDER: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
+
+
+def untraced(name: str, traceparent: str, attempt: int) -> AbstractContextManager[None]:
+    """The `Trace` of a process that traces nothing."""
+    return nullcontext()
+
+
+def traceparent() -> str:
+    """Of the present request; empty where nothing is traced."""
+    recorder = RECORDER.get()
+    return "" if recorder is None else recorder.traceparent
+
+
+def took(stage: str, began_s: float) -> None:
+    """A stage of the present work is over now."""
+    if (recorder := RECORDER.get()) is not None:
+        recorder.add(stage, began_s, time.perf_counter())
 
 
 def around(call: Callable[[], T], name: str) -> Callable[[], T]:

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces of requests: gateway, network, queue, features, model, decoding, delivery.
+"""OpenTelemetry traces of requests, jobs and webhooks: network, queue, features, model, decoding, delivery.
 
 Off unless an operator names a collector. A provider of our own is used, never the process-wide one:
 what BentoML's instrumentation says (whole query strings among it) goes nowhere. Spans are built anew
@@ -7,7 +7,8 @@ errors, so that no content can leave in one, whoever puts it there.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
@@ -25,7 +26,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from governance.errors import ConfigError
-from serving.observe.spans import RECORDER
+from serving.observe.spans import RECORDER, Recorder
 from serving.settings import TraceSettings
 
 ATTRIBUTES = frozenset(
@@ -35,8 +36,11 @@ ATTRIBUTES = frozenset(
         "http.response.status_code",
         "auricle.close_code",
         "auricle.spans_left_out",
+        "auricle.attempt",
+        "auricle.outcome",
     }
 )
+_PROPAGATOR = TraceContextTextMapPropagator()
 _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
 _MOST_SPANS = 200  # of one request: a live stream of hours must not become a trace of thousands
 _FAILED = 500
@@ -62,6 +66,26 @@ class Tracing:
         """``app`` with every request traced."""
         return _Traced(app, self._tracer, route_of)
 
+    @contextmanager
+    def work(self, name: str, traceparent: str, attempt: int) -> "Iterator[Recorder]":
+        """A `Trace`: a span inside the trace of whoever brought the work, hours before or not."""
+        work = _Work(
+            self._tracer, name, _parent(traceparent), {"auricle.attempt": attempt},
+            SpanKind.CONSUMER,
+        )  # fmt: skip
+        before = RECORDER.set(work)
+        try:
+            yield work
+        except Exception:
+            work.span.set_status(StatusCode.ERROR)
+            raise
+        except BaseException:  # cancelled, erased, or the process stops
+            work.ended("stopped")
+            raise
+        finally:
+            RECORDER.reset(before)
+            work.end()
+
     def close(self) -> None:
         """Send what is left."""
         self._provider.shutdown()
@@ -81,6 +105,11 @@ def tracing_of(settings: TraceSettings | None) -> Tracing | None:
         ) from None
     exporter = OTLPSpanExporter(endpoint=f"{settings.endpoint.rstrip('/')}/v1/traces")
     return Tracing(exporter, share=settings.share)
+
+
+def _parent(traceparent: str) -> Any:
+    """The context that a W3C ``traceparent`` names; for anything else one without a parent."""
+    return _PROPAGATOR.extract({"traceparent": traceparent} if traceparent else {})
 
 
 class _AllowListed(SpanExporter):
@@ -118,14 +147,21 @@ def _bare(span: ReadableSpan) -> ReadableSpan:
     )
 
 
-class _Request:
-    """The recorder of one request: stages become children of its span."""
+class _Work:
+    """The recorder of a request, a job's run or a delivery: stages become children of its span."""
 
-    def __init__(self, tracer: Tracer, name: str, parent: Any, attributes: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        tracer: Tracer,
+        name: str,
+        parent: Any,
+        attributes: dict[str, Any],
+        kind: SpanKind = SpanKind.SERVER,
+    ) -> None:
         self._tracer = tracer
         self._epoch_ns = time.time_ns() - round(time.perf_counter() * 1e9)
         self.span = tracer.start_span(
-            name, parent, kind=SpanKind.SERVER, attributes=attributes, record_exception=False
+            name, parent, kind=kind, attributes=attributes, record_exception=False
         )
         self._inside = set_span_in_context(self.span)
         self._added = 0
@@ -138,8 +174,23 @@ class _Request:
         child = self._tracer.start_span(stage, self._inside, start_time=self._ns(began_s))
         child.end(self._ns(max(began_s, ended_s)))
 
+    @property
+    def traceparent(self) -> str:
+        """The span, as others continue it; what it says of sampling goes along."""
+        carrier: dict[str, str] = {}
+        _PROPAGATOR.inject(carrier, self._inside)
+        return carrier.get("traceparent", "")
+
+    def ended(self, outcome: str, *, status: int | None = None, failed: bool = False) -> None:
+        """How it went."""
+        self.span.set_attribute("auricle.outcome", outcome)
+        if status is not None:
+            self.span.set_attribute("http.response.status_code", status)
+        if failed:
+            self.span.set_status(StatusCode.ERROR)
+
     def end(self) -> None:
-        """The request is over."""
+        """It is over."""
         if self._added > _MOST_SPANS:
             self.span.set_attribute("auricle.spans_left_out", self._added - _MOST_SPANS)
         self.span.end()
@@ -153,7 +204,6 @@ class _Traced:
         self._app = app
         self._tracer = tracer
         self._route_of = route_of
-        self._propagator = TraceContextTextMapPropagator()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -163,9 +213,9 @@ class _Traced:
         method = scope["method"] if scope.get("method") in _METHODS else "_OTHER"
         verb = "WS" if scope["type"] == "websocket" else method
         given = Headers(scope=scope).get("traceparent")
-        parent = self._propagator.extract({"traceparent": given} if given else {})
+        parent = _parent(given or "")
         attributes = {"http.request.method": "GET" if verb == "WS" else method, "http.route": route}
-        request = _Request(self._tracer, f"{verb} {route}", parent, attributes)
+        request = _Work(self._tracer, f"{verb} {route}", parent, attributes)
         before = RECORDER.set(request)
         watch = _Edges(request, receive, send)
         try:
@@ -182,7 +232,7 @@ class _Traced:
 class _Edges:
     """What happens at the edges of a request: its body coming in, its answer going out."""
 
-    def __init__(self, request: _Request, receive: Receive, send: Send) -> None:
+    def __init__(self, request: _Work, receive: Receive, send: Send) -> None:
         self._request = request
         self._receive = receive
         self._send = send

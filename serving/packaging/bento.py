@@ -25,7 +25,8 @@ Variant = Literal["cpu", "gpu"]
 NAME = "auricle"
 DATA_FOLDERS = (Path("serving/page/static"), Path("serving/page/snippets"))
 """Files that the service reads besides modules."""
-# BentoML names itself; starlette, uvicorn (with h11), fsspec and python-multipart come with it.
+# BentoML names itself; starlette, uvicorn and python-multipart come with it. uvicorn takes
+# httptools and uvloop where they are there, in place of a parser and a loop in Python.
 _PACKAGES = (
     "numpy",
     "soundfile",
@@ -34,10 +35,13 @@ _PACKAGES = (
     "pydantic",
     "prometheus-client",
     "websockets",
+    "httptools",
+    "uvloop",
     "cryptography",
     "psycopg",
     "psycopg-binary",
     "redis",
+    "obstore",
 )
 _RUNTIME, _SERVER = "onnxruntime", "bentoml"
 PINNED = (*_PACKAGES, _RUNTIME, _SERVER)

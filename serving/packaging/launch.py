@@ -5,28 +5,15 @@ import ipaddress
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from governance.errors import ConfigError
 from governance.telemetry import disable_vendor_telemetry
+from serving.packaging.tls import MINIMUM, Tls
 
 SERVICE = "serving.service:Auricle"
 DEFAULT_PORT = 3000
 LOOPBACK = "127.0.0.1"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tls:
-    """Files for HTTPS and WSS, in PEM."""
-
-    certificate: Path  # with the chain below it
-    key: Path
-
-    def __post_init__(self) -> None:
-        for path in (self.certificate, self.key):
-            if not path.is_file():
-                raise ConfigError("no such file", item=str(path))
 
 
 def require_protected(host: str, environment: Mapping[str, str]) -> None:
@@ -74,7 +61,7 @@ def serve_command(
         sys.executable, "-m", "bentoml", "serve", target, "--host", host, "--port", str(port),
     ]  # fmt: skip
     if tls is not None:
-        command += ["--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key)]
+        command += tls.arguments()
     return command
 
 
@@ -89,6 +76,8 @@ def serve_environment(
     jobs_dir: Path | None = None,
     keys_path: Path | None = None,
     records_dir: Path | None = None,
+    page_key_path: Path | None = None,
+    tls: Tls | None = None,
 ) -> dict[str, str]:
     """``base`` with the service's variables; ``bentoml_home`` is where BentoML keeps its state.
 
@@ -108,6 +97,10 @@ def serve_environment(
         environment.setdefault("AURICLE_KEYS", str(keys_path.absolute()))
     if records_dir is not None:
         environment.setdefault("AURICLE_RECORDS", str(records_dir.absolute()))
+    if page_key_path is not None:
+        environment["AURICLE_PAGE_KEY"] = str(page_key_path.absolute())
+    if tls is not None:
+        environment[MINIMUM] = tls.minimum
     environment["AURICLE_PRIORS"] = str(priors_path.absolute()) if priors_path else ""
     environment.setdefault("OMP_NUM_THREADS", "1")
     keep_byte_code(environment, bentoml_home)

@@ -7,8 +7,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from serving.page.files import PageFile, page_files
+from serving.page.local_key import key_for
 from serving.page.snippets import snippets
 from serving.problems import ApiProblem
+from serving.runtime import Runtime
 
 # No script, style, font, frame or connection but our own; text reaches the page as text only.
 _POLICY = "; ".join(
@@ -51,6 +53,7 @@ class Page:
             Route(home, self._home, methods=["GET"]),
             Route(docs, self._docs, methods=["GET"]),
             Route("/page/snippets.json", self._code, methods=["GET"]),
+            Route("/page/key", self._key, methods=["GET"]),
             Route(file, self._file, methods=["GET"]),
         ]
 
@@ -62,6 +65,14 @@ class Page:
 
     async def _code(self, _: Request) -> Response:
         return JSONResponse(self._snippets, headers=_HEADERS)
+
+    async def _key(self, request: Request) -> Response:
+        runtime: Runtime = request.app.state.runtime
+        key = key_for(request, runtime.settings.protection.page_key_path)
+        headers = {**_HEADERS, "Cache-Control": "no-store"}
+        if key is None:
+            return Response(status_code=204, headers=headers)
+        return JSONResponse({"key": key}, headers=headers)
 
     async def _file(self, request: Request) -> Response:
         found = self._files.get(request.path_params["name"])

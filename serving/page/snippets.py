@@ -18,15 +18,16 @@ class Snippet:
     title: str
     about: str
     code: str
+    reads_wav: bool = False  # takes samples out of its recording, which must be a WAV file
 
     def filled(self, *, origin: str, model: str) -> str:
         """The code for one service."""
         return self.code.replace("{origin}", origin).replace("{model}", model)
 
 
-def _snippet(name: str, title: str, about: str) -> Snippet:
+def _snippet(name: str, title: str, about: str, *, reads_wav: bool = False) -> Snippet:
     code = (_FOLDER / f"{name}.txt").read_text(encoding="utf-8").rstrip("\n")
-    return Snippet(id=name, title=title, about=about, code=code)
+    return Snippet(id=name, title=title, about=about, code=code, reads_wav=reads_wav)
 
 
 def snippets() -> tuple[Snippet, ...]:
@@ -42,6 +43,7 @@ def snippets() -> tuple[Snippet, ...]:
             "deepgram",
             "Python, live",
             "The deepgram-sdk package (7.x), pointed here: text while the sound still arrives.",
+            reads_wav=True,
         ),
         _snippet(
             "javascript",

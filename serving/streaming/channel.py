@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from features.doubt import LetterDoubt
 from features.endpoint import Endpoint, EndpointConfig, Endpointer
 from features.hypothesis import Hypothesis
 from serving import assemble
@@ -48,6 +49,7 @@ class ChannelStream:
         self._audio_T: Floats = np.empty(0, np.float32)
         self._audio_from = audio_from
         self._decoder = parts.new_decoder()
+        self._doubt = LetterDoubt(parts.table)  # of the utterance, as the decoder hears it
         self._events: list[Event] = []
         self._armed = True  # the next voice is worth a SpeechStarted
         self._started_s = -1.0  # the last one told
@@ -101,10 +103,10 @@ class ChannelStream:
         self._done = last
         if ends:
             self._done = self._segment.begin.lead_frames + ends[0].frame
-            self._decoder.accept(logp_TV[new : self._done - first])
+            self._decode(logp_TV[new : self._done - first])
             self._end(ends[0])
         else:
-            self._decoder.accept(logp_TV[new:])
+            self._decode(logp_TV[new:])
             self._go_on(heard_more=new < len(logp_TV))
         return self.pop()
 
@@ -134,6 +136,11 @@ class ChannelStream:
             _endpoint_config(self._request), self._parts.table, frame_ms=config.frame_ms
         )
 
+    def _decode(self, logp_TV: Floats) -> None:
+        self._decoder.accept(logp_TV)
+        if self._parts.doubt_limit is not None:
+            self._doubt.accept(logp_TV)
+
     def _end(self, end: Endpoint) -> None:
         paused = self._decoder.pause()
         said = end.rule in ("trailing-silence", "word-gap")
@@ -158,6 +165,7 @@ class ChannelStream:
         self, hypothesis: Hypothesis, *, speech_final: bool, from_finalize: bool = False
     ) -> None:
         words = self._words(hypothesis)
+        self._doubt.reset()
         if words:
             self._last_word_end_s = words[-1].end
         event = replace(
@@ -208,6 +216,9 @@ class ChannelStream:
         return round(self._origin_s + frame * self._frame_s, _DIGITS)
 
     def _words(self, hypothesis: Hypothesis) -> tuple[Word, ...]:
+        limit = self._parts.doubt_limit
+        if limit is not None and self._doubt.nats > limit:
+            return ()
         words = assemble.timed_words(hypothesis, offset_s=self._utterance_s, frame_s=self._frame_s)
         return tuple(words)
 

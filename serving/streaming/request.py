@@ -7,6 +7,7 @@ from features.hypothesis import StreamingDecoder
 from features.tokens import TokenTable
 from serving.engine.engine import Engine
 from serving.front.front_end import StartState
+from serving.schema import ModelFacts
 
 OGG_OPUS = "ogg-opus"
 
@@ -42,9 +43,12 @@ class StreamRequest:
 class StreamParts:
     """What a stream is made of; the recogniser puts it together."""
 
+    facts: ModelFacts
+    language: str
     engine: Engine
     start: StartState
     new_decoder: Callable[[], StreamingDecoder]
     table: TokenTable
     unusable_hotwords: int = 0  # of the request, told in a warning
     degradation: tuple[str, ...] = ()  # what is given up for this stream
+    doubt_limit: float | None = None  # nats above which nobody spoke; None: all words are believed

@@ -61,7 +61,7 @@ class Place:
             bases = [begin.base for begin in begins]
             if len(begins) != channels or max(bases) - min(bases) > _APART:
                 raise ValueError("channels")
-        except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
+        except (ValueError, LookupError, TypeError, RecursionError, binascii.Error):
             raise ApiProblem(
                 400, "The place to resume from cannot be read.", param="resume", code="bad_place"
             ) from None

@@ -4,6 +4,7 @@ A known credential costs one keyed hash and one look at the store's version. Wha
 remembered until the store changes (by any process), so a revoked key is refused at its next use.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from serving.tenants.store import KeptKey, KeyStore
 _REMEMBERED = 4096
 GRANT_SCOPES = frozenset({"transcribe", "listen"})
 GRANT_DEFAULT_S, GRANT_LONGEST_S = 30, 3600
+TOKEN_STREAM_S = 4 * 3600.0  # how long a stream may outlive the client token that opened it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +28,29 @@ class Identity:
     caller: Caller
     policy: TenantPolicy
     ends_at: float | None  # when key or token expires
+    token_ends_at: float | None = None  # of a client token alone
+    near: bool = False  # for callers on the service's own machine only
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How long what a credential opened may go on, and why no longer."""
+
+    until: float
+    code: str = ""
+    reason: str = ""
+
+
+_REVOKED = Standing(until=0.0, code="api_key_revoked", reason="This API key was revoked.")
 
 
 class Authenticator:
     """Checks credentials against a key store. Used on one event loop."""
 
-    def __init__(self, store: KeyStore) -> None:
+    def __init__(self, store: KeyStore, *, token_stream_s: float = TOKEN_STREAM_S) -> None:
+        """A stream that a client token opened may go on for ``token_stream_s`` after its end."""
         self._store = store
+        self._token_stream_s = token_stream_s
         self._known: OrderedDict[bytes, Identity] = OrderedDict()
         self._version = store.version()
 
@@ -73,6 +91,29 @@ class Authenticator:
         }
         return credentials.sign_token(claims, self._store.server_secret)
 
+    def standing(self, identity: Identity) -> Standing:
+        """How long a stream of this identity may go on, by what the store says now."""
+        kept = self._store.find(identity.caller.key_id)
+        if kept is None or kept.record.revoked_at is not None:
+            return _REVOKED
+        ends = [Standing(until=math.inf)]
+        if (until := kept.record.expires_at) is not None:
+            reason = "This API key has expired."
+            ends.append(Standing(until=until, code="api_key_expired", reason=reason))
+        if identity.token_ends_at is not None:
+            until = identity.token_ends_at + self._token_stream_s
+            reason = "The time of this client token is over."
+            ends.append(Standing(until=until, code="token_expired", reason=reason))
+        return min(ends, key=lambda end: end.until)
+
+    def is_over(self, standing: Standing) -> bool:
+        """Whether a stream may not go on."""
+        return standing.until <= self._store.now()
+
+    def store_version(self) -> int:
+        """Changes whenever another connection changed the store."""
+        return self._store.version()
+
     def _of_key(self, credential: str) -> Identity | None:
         key = credentials.read_key(credential)
         if key is None:
@@ -92,11 +133,13 @@ class Authenticator:
         if identity is None:
             return None
         scopes = frozenset(claims["scp"]) & identity.caller.scopes
-        ends = [float(claims["exp"]), *([identity.ends_at] if identity.ends_at else [])]
+        token_ends_at = float(claims["exp"])
+        ends = [token_ends_at, *([identity.ends_at] if identity.ends_at else [])]
         return replace(
             identity,
             caller=replace(identity.caller, scopes=scopes, granted=True),
             ends_at=min(ends),
+            token_ends_at=token_ends_at,
         )
 
     def _identity(self, kept: KeptKey) -> Identity | None:
@@ -111,7 +154,7 @@ class Authenticator:
             redact=policy.redact,
             redact_mode=policy.redact_mode,
         )
-        return Identity(caller=caller, policy=policy, ends_at=record.expires_at)
+        return Identity(caller=caller, policy=policy, ends_at=record.expires_at, near=record.near)
 
 
 def unauthenticated(message: str) -> ApiProblem:

@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 from serving.problems import ApiProblem
 from serving.settings import ProtectionSettings
 from serving.tenants.access import AccessLog
-from serving.tenants.authenticator import Authenticator, Identity
+from serving.tenants.authenticator import TOKEN_STREAM_S, Authenticator, Identity
 from serving.tenants.caller import ANYBODY, Caller
 from serving.tenants.meter import Meter, metered
 from serving.tenants.policy import Limits, TenantPolicy
 from serving.tenants.store import KeyStore
 from serving.tenants.usage import Budget, UsageStore
+from serving.tenants.watch import Cut, KeyWatch
 
 USAGE_FILE = "usage.sqlite"
 LIMIT_CODES = ("insufficient_quota", "rate_limit_exceeded")  # of a tenant that used up its own
@@ -24,9 +25,18 @@ _NOBODYS = Identity(caller=ANYBODY, policy=TenantPolicy(), ends_at=None)
 class TenantDesk:
     """Keys, limits, usage and the access log. Without a folder nothing is kept."""
 
-    def __init__(self, keys: Path | None = None, records: Path | None = None) -> None:
+    def __init__(
+        self,
+        keys: Path | None = None,
+        records: Path | None = None,
+        *,
+        token_stream_s: float = TOKEN_STREAM_S,
+    ) -> None:
         self._store = KeyStore(keys) if keys is not None else None
-        self.authenticator = Authenticator(self._store) if self._store is not None else None
+        self.authenticator = (
+            Authenticator(self._store, token_stream_s=token_stream_s) if self._store else None
+        )
+        self._watch = KeyWatch(self.authenticator) if self.authenticator is not None else None
         folder = records or (keys.parent if keys is not None else None)
         self.usage = UsageStore(folder / USAGE_FILE) if folder is not None else None
         self._access = AccessLog(folder) if folder is not None else None
@@ -48,6 +58,10 @@ class TenantDesk:
     def identify(self, credential: str) -> Identity:
         """Who presents a credential; without a key store it is nobody's question."""
         return self.authenticator.identify(credential) if self.authenticator else _NOBODYS
+
+    def holding(self, identity: Identity, cut: Cut) -> AbstractContextManager[None]:
+        """Around an open stream: ``cut`` is called when its key or token no longer stands."""
+        return nullcontext() if self._watch is None else self._watch.holding(identity, cut)
 
     def limits(self, tenant: str) -> dict[str, float | None]:
         """What a tenant may use."""
@@ -129,7 +143,9 @@ def _refuse_beyond(budgets: Sequence[Budget]) -> None:
 
 def open_desk(protection: ProtectionSettings) -> TenantDesk:
     """The desk that the operator asked for."""
-    return TenantDesk(protection.keys_path, protection.records_dir)
+    return TenantDesk(
+        protection.keys_path, protection.records_dir, token_stream_s=protection.token_stream_s
+    )
 
 
 def budget_headers(budgets: Sequence[Budget]) -> dict[str, str]:

@@ -8,28 +8,30 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from governance.errors import AuricleError, ConfigError
+from governance.errors import ConfigError
 from serving.tenants.caller import SCOPES
 from serving.tenants.credentials import SECRET_BYTES, KeyText, new_key
+from serving.tenants.files import opened, transaction
 from serving.tenants.policy import TenantPolicy, require_tenant_name
 
-_SCHEMA = """
+_NEAR = "near INTEGER NOT NULL DEFAULT 0"
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS keys (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL, salt BLOB NOT NULL,
     digest BLOB NOT NULL, scopes TEXT NOT NULL, created_at REAL NOT NULL, expires_at REAL,
-    revoked_at REAL, rotated_from TEXT
+    revoked_at REAL, rotated_from TEXT, {_NEAR}
 ) STRICT;
 CREATE TABLE IF NOT EXISTS tenants (name TEXT PRIMARY KEY, policy TEXT NOT NULL) STRICT;
 """
 _COLUMNS = (
-    "id, tenant, name, scopes, created_at, expires_at, revoked_at, rotated_from, salt, digest"
+    "id, tenant, name, scopes, created_at, expires_at, revoked_at, rotated_from, near, salt, digest"
 )
-_BUSY_TIMEOUT_S = 5.0
+_WHAT = "the key store"
 _NAME_CHARACTERS = 80
 
 
@@ -45,6 +47,7 @@ class KeyRecord:
     expires_at: float | None
     revoked_at: float | None
     rotated_from: str | None  # the key that it replaces
+    near: bool = False  # only the service's own machine may use it
 
     def state(self, now: float) -> str:
         """``active``, ``expired`` or ``revoked``."""
@@ -81,19 +84,9 @@ class KeyStore:
         if not create and not path.exists():
             raise ConfigError("no key store", item=str(path), mend="`auricle keys create`")
         self.server_secret = _server_secret(path.with_suffix(".secret"), create=not path.exists())
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._connection = sqlite3.connect(
-                path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise AuricleError(
-                f"the key store cannot be opened ({error})", item=str(path)
-            ) from None
+        self._connection = opened(path, schema=_SCHEMA, what=_WHAT, power_cut_safe=True)
+        self._connection.row_factory = sqlite3.Row
+        self._add_new_columns()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -114,8 +107,9 @@ class KeyStore:
         *,
         name: str = "",
         lifetime_s: float | None = None,
+        near: bool = False,
     ) -> IssuedKey:
-        """A new key of a tenant, which need not exist before."""
+        """A new key of a tenant, which need not exist before; ``near``: for this machine alone."""
         now = self._clock()
         record = KeyRecord(
             id="",
@@ -126,6 +120,7 @@ class KeyStore:
             expires_at=None if lifetime_s is None else now + lifetime_s,
             revoked_at=None,
             rotated_from=None,
+            near=near,
         )
         with self._transaction():
             return self._insert(record)
@@ -193,38 +188,43 @@ class KeyStore:
         record = replace(draft, id=key.key_id)
         salt = os.urandom(16)
         self._connection.execute(
-            f"INSERT INTO keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 record.id, record.tenant, record.name, " ".join(sorted(record.scopes)),
                 record.created_at, record.expires_at, record.revoked_at, record.rotated_from,
-                salt, key.digest(salt, self.server_secret),
+                int(record.near), salt, key.digest(salt, self.server_secret),
             ),
         )  # fmt: skip
         return IssuedKey(record=record, text=key.text())
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise AuricleError(
-                f"the key store cannot be changed now ({error})", item=str(self._path)
-            ) from None
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self._connection, self._path, what=_WHAT)
+
+    def _add_new_columns(self) -> None:
+        """What stores of earlier versions lack."""
+        if "near" in self._columns():
+            return
+        with self._transaction():
+            if "near" not in self._columns():  # another process may have been first
+                self._connection.execute(f"ALTER TABLE keys ADD COLUMN {_NEAR}")
+
+    def _columns(self) -> set[str]:
+        return {row["name"] for row in self._connection.execute("PRAGMA table_info(keys)")}
 
 
-def _kept(row: tuple[object, ...]) -> KeptKey:
-    names = ("id", "tenant", "name", "scopes", "created_at", "expires_at", "revoked_at")
-    fields: dict[str, object] = dict(zip((*names, "rotated_from"), row[:8], strict=True))
-    fields["scopes"] = frozenset(str(fields["scopes"]).split())
-    salt, digest = row[8], row[9]
-    assert isinstance(salt, bytes) and isinstance(digest, bytes)
-    return KeptKey(record=KeyRecord(**fields), salt=salt, digest=digest)  # type: ignore[arg-type]
+def _kept(row: sqlite3.Row) -> KeptKey:
+    record = KeyRecord(
+        id=row["id"],
+        tenant=row["tenant"],
+        name=row["name"],
+        scopes=frozenset(row["scopes"].split()),
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        revoked_at=row["revoked_at"],
+        rotated_from=row["rotated_from"],
+        near=bool(row["near"]),
+    )
+    return KeptKey(record=record, salt=row["salt"], digest=row["digest"])
 
 
 def _checked(scopes: Iterable[str]) -> frozenset[str]:

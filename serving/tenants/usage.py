@@ -5,15 +5,14 @@ change is one short transaction (WAL; a power cut may lose the last moments, a c
 """
 
 import os
-import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from governance.errors import AuricleError
+from serving.tenants.files import opened, transaction
 from serving.tenants.policy import Limits
 
 _SCHEMA = """
@@ -29,7 +28,7 @@ CREATE TABLE IF NOT EXISTS streams (
     id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, pid INTEGER NOT NULL
 ) STRICT;
 """
-_BUSY_TIMEOUT_S = 5.0
+_WHAT = "the usage record"
 _MINUTE_S = 60.0
 _LEAST_AUDIO_S = 0.001  # how long a recording is shows only when it was read: it may overdraw
 REQUESTS, AUDIO = "requests", "audio-seconds"
@@ -62,17 +61,7 @@ class UsageStore:
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._path = path
         self._clock = clock
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._connection = sqlite3.connect(
-                path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise AuricleError(f"usage cannot be kept ({error})", item=str(path)) from None
+        self._connection = opened(path, schema=_SCHEMA, what=_WHAT, power_cut_safe=False)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -210,18 +199,8 @@ class UsageStore:
             return (midnight.replace(year=year, month=month, day=1) - now).total_seconds()
         return 86_400 - (now - midnight).total_seconds()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise AuricleError(f"usage cannot be kept ({error})", item=str(self._path)) from None
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self._connection, self._path, what=_WHAT)
 
 
 def _alive(pid: int) -> bool:

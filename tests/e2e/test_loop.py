@@ -468,7 +468,8 @@ def service(loop: Loop) -> Iterator[Client]:
         leader = psutil.Process(facts["pid"])
         members = [leader, *leader.children(recursive=True)]
         assert os.getpgid(leader.pid) == leader.pid
-        yield Client(url=f"http://127.0.0.1:{port}")
+        key = (loop.workspace.root / paths.DEVELOPMENT_KEY).read_text().strip()
+        yield Client(url=f"http://127.0.0.1:{port}", api_key=key)
     finally:
         down = loop.workspace.auricle("down")
     assert down.returncode == 0 and "service: stopped" in down.stdout
@@ -489,7 +490,7 @@ def test_the_promoted_bento_answers_the_openai_client(
 ) -> None:
     row, audio = held_out(loop.workspace.root)[0]
     (tmp_path / "a.flac").write_bytes(audio)
-    sdk = openai.OpenAI(base_url=service.url + "/v1", api_key="unused", max_retries=0)
+    sdk = openai.OpenAI(base_url=service.url + "/v1", api_key=service.api_key, max_retries=0)
     with (tmp_path / "a.flac").open("rb") as sound:
         answer = sdk.audio.transcriptions.create(
             model="auricle", file=sound, response_format="verbose_json"
@@ -601,7 +602,8 @@ def test_push_and_pull_restore_a_fresh_clone_bit_for_bit(loop: Loop, tmp_path: P
     workspace.dvc("remote", "add", "--quiet", "-d", "store", str(tmp_path / "remote folder"))
     commit(workspace, "remote")
     # `auricle demo` leaves a recording for its curl line there; no stage made it
-    (workspace.root / paths.REPORTS / "sample.flac").unlink(missing_ok=True)
+    for name in ("sample.flac", "sample.wav"):
+        (workspace.root / paths.REPORTS / name).unlink(missing_ok=True)
     workspace.dvc("push", "--quiet")
     workspace.git("clone", "--quiet", str(workspace.root), str(tmp_path / "a clone"))
     clone = Workspace(root=tmp_path / "a clone")

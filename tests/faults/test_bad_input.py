@@ -4,7 +4,7 @@ Each named case, and where it is held (unit tests hold the rule, this file the d
 
 - empty, truncated, corrupt, silent, 10 ms, wrong extension, stereo, 8 kHz, 96 kHz, a zip named .wav, a
   header that claims 2 GB: decoding in ``tests/unit/test_data_audio.py``; the command line, the HTTP
-  door and corpus import here; further HTTP cases in ``tests/unit/test_serving_openai_api.py``
+  door and corpus import here; further HTTP cases in ``tests/unit/test_serving_openai_refusals.py``
 - missing and non-UTF-8 transcripts, duplicate ids: ``tests/unit/test_data_sources.py``; import here
 - a speaker in two splits: ``tests/unit/test_data_contracts.py``; the stage ``validate`` here
 - unknown key in params.yaml: ``tests/unit/test_governance_params.py``; every section and stage here;

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cold, prove, soak
+from benchmarks import cold, prove
+from benchmarks._growth import slope, trend
 from benchmarks._report import ROOT, Page, below, not_measured
 
 
@@ -52,35 +53,29 @@ def test_every_proof_takes_what_it_is_told(capsys: pytest.CaptureFixture[str]) -
     assert set(told.full) <= set(capsys.readouterr().out.split())
 
 
-def memory(growth_kb: float, *, seed: int = 0) -> list[tuple[int, float]]:
-    """Looks at a process every ten disconnects, with half a megabyte of noise."""
+def memory(growth_kb: float, *, seed: int = 0) -> list[tuple[float, float]]:
+    """Looks at a process every ten streams, in kB, with half a megabyte of noise."""
     noise = np.random.default_rng(seed).normal(0, 0.5, 100)
-    return [(10 * k, 220 + growth_kb * 10 * k / 1000 + noise[k]) for k in range(100)]
+    return [(10 * k, 220_000 + growth_kb * 10 * k + 1000 * noise[k]) for k in range(100)]
 
 
 def test_a_plateau_is_told_from_a_leak() -> None:
-    flat = [soak.slope_kb(memory(0.0, seed=seed)) for seed in range(40)]
+    flat = [slope(memory(0.0, seed=seed)) for seed in range(40)]
     covered = sum(found.low <= 0 <= found.high for found in flat)
     assert covered >= 35, "a 95 % interval holds the truth nearly always"
-    leak = soak.slope_kb(memory(20.0))
-    assert leak.low < 20.0 < leak.high and soak.trend(leak) == "grows"
+    leak = slope(memory(20.0))
+    assert leak.low < 20.0 < leak.high and trend(leak) == "grows"
     assert leak.high - leak.low < 2.0
-    assert soak.trend(soak.slope_kb(memory(-20.0))) == "shrinks"
-    assert soak.trend(flat[0]) == "cannot be told from flat"
+    assert trend(slope(memory(-20.0))) == "shrinks"
+    assert trend(flat[0]) == "cannot be told from flat"
 
 
 def test_the_interval_is_the_one_of_the_textbook() -> None:
     from scipy import stats
 
     looks = memory(3.0)[:12]
-    found = soak.slope_kb(looks)
-    theirs = stats.theilslopes([y * 1000 for _, y in looks], [x for x, _ in looks], 0.95)
+    found = slope(looks)
+    theirs = stats.theilslopes([y for _, y in looks], [x for x, _ in looks], 0.95)
     assert found.point == pytest.approx(theirs.slope)
     assert found.low <= theirs.low_slope <= theirs.high_slope <= found.high
     assert found.high - found.low < 1.5 * (theirs.high_slope - theirs.low_slope)
-
-
-def test_too_few_disconnects_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        soak.main(["--disconnects", "20"])
-    assert ended.value.code == 2 and "80 and more" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import soundfile
 
 from data.audio import AudioError, decode, load_mono_16k, to_mono_16k
 from data.blocks import open_recording
-from tests.unit.test_data_audio import encoded, tone, written
+from tests.support_audio import encoded, tone, written
 
 RATE_HZ = 44_100
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from test_data_audio import encoded
 
 from data.audio import load_mono_16k
 from data.duplicates import (
@@ -13,6 +12,7 @@ from data.duplicates import (
     near_duplicates,
     originals,
 )
+from tests.support_audio import encoded
 
 
 def speechlike(seed: int, seconds: float = 3.0, *, take: int = 0) -> np.ndarray:

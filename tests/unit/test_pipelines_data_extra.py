@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from test_data_audio import encoded
 from test_data_duplicates import speechlike
 from test_pipelines_corpus import spoken
 
 from data.shards import verify_shard
 from governance.canonical import tree_digest
+from tests.support_audio import encoded
 from tests.support_workspace import Workspace, commit, copy_tree, environment
 
 pytestmark = pytest.mark.slow

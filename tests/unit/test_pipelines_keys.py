@@ -9,9 +9,11 @@ import pytest
 
 from governance.errors import ConfigError
 from pipelines.cli import main
-from serving.packaging.launch import Tls, require_protected, serve_command, told_host
+from serving.packaging.launch import require_protected, serve_command, told_host
+from serving.packaging.tls import Tls
 from serving.tenants.authenticator import Authenticator
 from serving.tenants.store import KeyStore
+from tests.support_tls import self_made
 
 
 @pytest.fixture
@@ -123,5 +125,12 @@ def test_tls_is_two_files_that_are_there(tmp_path: Path) -> None:
         Tls(certificate=certificate, key=key)
     for path in (certificate, key):
         path.write_text("-")
-    command = serve_command(tls=Tls(certificate=certificate, key=key))
-    assert command[-4:] == ["--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)]
+    with pytest.raises(ConfigError, match="cannot be used"):
+        Tls(certificate=certificate, key=key)
+    good = self_made(tmp_path)
+    command = serve_command(tls=good)
+    assert command[-4:] == [
+        "--ssl-certfile", str(good.certificate), "--ssl-keyfile", str(good.key),
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"must be 1\.2 or 1\.3"):
+        Tls(certificate=good.certificate, key=good.key, minimum="1.1")

@@ -3,12 +3,14 @@
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -16,9 +18,12 @@ from governance.errors import AuricleError
 from pipelines import _paths as paths
 from pipelines import processes, service_control
 from pipelines._champion import open_ledger
+from pipelines._service_key import ensure_development_key, service_key
 from pipelines.processes import free_port
 from serving.packaging.bento import build_bento
+from serving.tenants.store import KeyStore
 from tests.support_bundle import make_bundle
+from tests.support_tls import self_made
 from tests.support_workspace import Workspace, environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -47,11 +52,13 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return Workspace(root=root)
 
 
-def auricle(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess[str]:
+def auricle(
+    workspace: Workspace, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=workspace.root,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | variables,
         capture_output=True,
         text=True,
         timeout=200,
@@ -59,9 +66,11 @@ def auricle(workspace: Workspace, *arguments: str) -> subprocess.CompletedProces
     )
 
 
-def status_of(port: int, path: str) -> int:
+def status_of(port: int, path: str, key: str = "") -> int:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=5) as answer:
             return int(answer.status)
     except OSError:
         return 0
@@ -202,8 +211,10 @@ def test_a_failing_ui_spares_the_service_and_comes_later_alone(workspace: Worksp
         assert f"MLflow UI: port {taken} is taken; the service goes on" in answer.stderr
         assert "--mlflow-port" in answer.stderr and "`auricle up`" in answer.stderr
         assert status_of(port, "/readyz") == 200
-        assert status_of(port, "/v1/models/auricle@champion") == 200
-        assert status_of(port, "/v1/models/auricle@nonsense") == 0
+        key = (workspace.root / paths.DEVELOPMENT_KEY).read_text().strip()
+        assert status_of(port, "/v1/models/auricle@champion") == 0  # refused without a key
+        assert status_of(port, "/v1/models/auricle@champion", key) == 200
+        assert status_of(port, "/v1/models/auricle@nonsense", key) == 0
 
         answer = auricle(workspace, "up", "--port", str(port), "--mlflow-port", str(ui))
         assert answer.returncode == 0, answer.stderr
@@ -224,17 +235,95 @@ def test_a_failing_ui_spares_the_service_and_comes_later_alone(workspace: Worksp
 
 def test_what_up_prints_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    shown = service_control.ready_to_use("http://127.0.0.1:3000", "auricle")
-    assert "http://127.0.0.1:3000/ in a browser" in shown
+    origin = "http://127.0.0.1:3000"
+    shown = service_control.ready_to_use(origin, "auricle", None)
+    assert f"{origin}/ in a browser" in shown
     assert "-F model=auricle" in shown and "-F file=@recording.wav" in shown
-    assert "keys create" not in shown  # without a key store nobody needs a key
-    code = shown.partition("# Python:")[2].partition("\n")[2].partition("# live")[0]
-    compile(code, "snippet", "exec")
-    sample = tmp_path / "data" / "reports" / "sample.flac"
-    sample.parent.mkdir(parents=True)
-    sample.touch()
-    paths.API_KEYS.parent.mkdir(parents=True)
-    paths.API_KEYS.touch()
-    shown = service_control.ready_to_use("http://127.0.0.1:3000", "auricle")
+    assert "export" not in shown  # where no key is asked for, none is shown
+    for title in ("curl", "Python", "Python, live", "JavaScript"):
+        assert f"# {title}:" in shown
+    for title in ("Python", "Python, live"):
+        code = shown.partition(f"# {title}:")[2].partition("\n")[2].partition("\n# ")[0]
+        compile(code, "snippet", "exec")
+    for name in ("sample.flac", "sample.wav"):
+        sample = tmp_path / "data" / "reports" / name
+        sample.parent.mkdir(parents=True, exist_ok=True)
+        sample.touch()
+    shown = service_control.ready_to_use(origin, "auricle", tmp_path / "a key")
     assert "file=@data/reports/sample.flac" in shown and "recording.wav" not in shown
-    assert "auricle keys create" in shown
+    assert 'wave.open("data/reports/sample.wav")' in shown  # which cannot read the other
+    assert f"export AURICLE_API_KEY=\"$(cat '{tmp_path}/a key')\"" in shown
+    assert "--cacert" in service_control.ready_to_use(
+        "https://127.0.0.1:3000", "auricle", None, self_made(tmp_path)
+    )
+
+
+@pytest.mark.slow
+def test_up_makes_a_key_that_everything_on_this_machine_finds(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """Over TLS 1.3 alone; the key is in its file and nowhere else."""
+    tls, port = self_made(tmp_path), free_port()
+    variables = {"AURICLE_TLS_CERTIFICATE": str(tls.certificate), "AURICLE_TLS_KEY": str(tls.key)}
+    key_file = workspace.root / paths.DEVELOPMENT_KEY
+    try:
+        shown = auricle(
+            workspace, "up", "--no-mlflow", "--port", str(port), "--tls-minimum", "1.3", **variables
+        )
+        assert shown.returncode == 0, shown.stderr
+        key = key_file.read_text().strip()
+        assert key_file.stat().st_mode & 0o777 == 0o600
+        assert f"https://127.0.0.1:{port}/v1/audio/transcriptions" in shown.stdout
+        trust = ssl.create_default_context(cafile=str(tls.certificate))
+        with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trust) as client:
+            assert client.get("/v1/models").status_code == 401
+            assert client.get("/page/key").status_code == 204  # no page of ours asks
+            page = client.get("/page/key", headers={"Sec-Fetch-Site": "same-origin"})
+            assert page.json() == {"key": key} and page.headers["cache-control"] == "no-store"
+            client.headers["Authorization"] = f"Bearer {key}"
+            assert client.get("/v1/models").status_code == client.get("/metrics").status_code == 200
+        old = ssl.create_default_context(cafile=str(tls.certificate))
+        old.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"https://127.0.0.1:{port}/", verify=old)
+    finally:
+        auricle(workspace, "down")
+    secret = key.rsplit("_", 1)[1].encode()
+    holders = [p for p in workspace.root.rglob("*") if p.is_file() and secret in p.read_bytes()]
+    assert holders == [key_file] and secret.decode() not in shown.stdout + shown.stderr
+
+
+@pytest.mark.slow
+def test_without_a_key_the_service_is_open_to_this_machine(workspace: Workspace) -> None:
+    port = free_port()
+    try:
+        shown = auricle(workspace, "up", "--no-mlflow", "--no-key", "--port", str(port))
+        assert shown.returncode == 0, shown.stderr
+        assert status_of(port, "/v1/models/auricle") == 200
+        assert "export" not in shown.stdout
+    finally:
+        auricle(workspace, "down")
+
+
+def test_the_development_key_is_made_once_and_anew_when_it_was_revoked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AURICLE_API_KEY", raising=False)
+    near = "http://localhost:3000"
+    assert service_key(near) == ""
+    first = ensure_development_key().read_text()
+    assert ensure_development_key().read_text() == first
+    assert service_key(near) == service_key("https://127.0.0.1:1") == first.strip()
+    assert service_key("http://shop.example") == ""  # it goes to no other machine
+    store = KeyStore(paths.API_KEYS)
+    (record,) = store.records()
+    assert (record.tenant, record.near, record.name) == ("default", True, "development")
+    store.revoke(record.id)
+    second = ensure_development_key()
+    assert second.read_text() != first and [r.near for r in store.records()] == [True, True]
+    second.chmod(0o644)
+    with pytest.raises(AuricleError, match="others may read it"):
+        service_key(near)
+    monkeypatch.setenv("AURICLE_API_KEY", "chosen")
+    assert service_key(near) == service_key("http://shop.example") == "chosen"

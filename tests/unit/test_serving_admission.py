@@ -14,8 +14,8 @@ from serving.admission.policy import AdmissionPolicy, NoRoom, Outcome, Priority,
 from serving.admission.turnstile import Turnstile
 from serving.problems import ApiProblem
 from tests.support_bundle import babble, make_bundle
+from tests.support_live import served
 from tests.support_service import running, wav
-from tests.support_uvicorn import listening
 
 LONG_BYTES = 50 << 20
 
@@ -28,7 +28,7 @@ def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def full(bundle_dir: Path) -> Iterator[str]:
     """A service without a free place."""
-    with listening(bundle_dir, max_waiting_requests=0) as (url, _):
+    with served(bundle_dir, max_waiting_requests=0) as (url, _):
         yield url
 
 
@@ -85,7 +85,7 @@ def test_a_short_refused_upload_keeps_its_connection(full: str, tmp_path: Path) 
 
 def test_the_openai_client_comes_back_when_told_and_is_served(bundle_dir: Path) -> None:
     content = wav(babble(1.0))
-    with listening(bundle_dir, max_waiting_requests=1) as (url, runtime):
+    with served(bundle_dir, max_waiting_requests=1) as (url, runtime):
         place = runtime.entrance.policy.arrive("somebody", Priority.INTERACTIVE, 0.1)
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=3)
         seen: list[int] = []

@@ -4,8 +4,6 @@ One phrase goes in by every way that content can take: query, path, form, file n
 JSON, frame. It is then looked for in every byte that the service wrote, and in its metrics.
 """
 
-import datetime
-import ipaddress
 import json
 import os
 import signal
@@ -22,18 +20,15 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from serving.packaging.launch import Tls, serve_command, serve_environment
+from serving.packaging.launch import serve_command, serve_environment
 from serving.tenants.access import access_ledger
 from serving.tenants.store import KeyStore
 from tests.support_bundle import babble, make_bundle
 from tests.support_service import pcm16, wav
+from tests.support_tls import self_made
 
 pytestmark = pytest.mark.slow
 CANARY = "kumquat7391xylophone"
@@ -68,32 +63,6 @@ class Secured:
                 stream.send(frame)
             for _ in stream:
                 pass
-
-
-def self_made(folder: Path) -> Tls:
-    """A certificate for 127.0.0.1 that is its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "auricle test")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "certificate.pem").write_bytes(certificate.public_bytes(pem))
-    plain = serialization.NoEncryption()
-    content = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
-    (folder / "key.pem").write_bytes(content)
-    return Tls(certificate=folder / "certificate.pem", key=folder / "key.pem")
 
 
 @pytest.fixture(scope="module")

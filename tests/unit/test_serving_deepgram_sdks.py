@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from serving.recognizer import AudioRequest
 from serving.runtime import Runtime
 from tests.support_bundle import babble, hush, make_bundle
 from tests.support_live import served
+from tests.support_packages import interpreter, without_python
 from tests.support_service import pcm16, wav
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,29 +48,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Run
 def sdk(request: pytest.FixtureRequest) -> tuple[str, str]:
     """The interpreter of an SDK's environment and the script to run in it."""
     name = str(request.param)
-    made = subprocess.run(
-        ["bash", "deploy/client-env.sh", name],
-        cwd=ROOT,
-        env={**os.environ, "BASE_PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        timeout=_LIMIT_S,
-        check=False,
-    )
-    assert made.returncode == 0, f"no environment for {name}: {made.stderr[-2000:]}"
-    return made.stdout.strip(), str(ROOT / "tests" / "clients" / SDKS[name])
+    return interpreter(name), str(ROOT / "tests" / "clients" / SDKS[name])
 
 
 def talk(sdk: tuple[str, str], url: str, folder: Path, **choices: Any) -> list[list[Any]]:
     """What the SDK parsed, message by message: type, class, content."""
     sound = folder / "speech.pcm"
     sound.write_bytes(pcm16(SPEECH).tobytes())
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     done = subprocess.run(
         [*sdk, url, str(sound), json.dumps({**QUERY, **choices})],
         capture_output=True,
         text=True,
-        env=environment,
+        env=without_python(os.environ),
         timeout=_LIMIT_S,
         check=False,
     )

@@ -224,7 +224,6 @@ def test_an_object_is_read_below_the_operators_prefix_only(
     for reference in (
         f"file://{folder}/objects-private.wav",
         f"file://{folder}/objects/../objects-private.wav",
-        f"file://{folder}/objects/x::file:///etc/passwd",
         "s3://elsewhere/a.wav",
     ):
         refused = client.post(ROUTE, json={"model": "tiny", "object": reference})

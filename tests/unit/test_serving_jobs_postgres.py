@@ -16,12 +16,13 @@ from serving.jobs.postgres import postgres_database
 from serving.jobs.records import Outcome
 from serving.jobs.store import JobStore, StoreRules
 from serving.settings import JobSettings
+from tests.properties.test_job_store import StoreAgainstDictionary
 from tests.support_bundle import make_bundle
+from tests.support_job_store import draft
 from tests.support_postgres import postgres_schema, postgres_server
 from tests.support_receiver import receiving
 from tests.support_service import running
 from tests.unit.test_serving_jobs_api import ended, submit, until
-from tests.unit.test_serving_jobs_store import StoreAgainstDictionary, draft
 from tests.unit.test_serving_jobs_webhooks import verified
 
 pytestmark = pytest.mark.slow

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from serving.recognizer import AudioRequest
 from serving.runtime import Runtime
 from tests.support_bundle import babble, make_bundle
 from tests.support_live import served
+from tests.support_packages import interpreter, without_python
 from tests.support_service import wav
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -186,22 +186,13 @@ def until(holds: Callable[[], bool]) -> None:
 def test_older_clients_read_the_same(
     name: str, service: tuple[str, Runtime], expected: str, tmp_path: Path
 ) -> None:
-    made = subprocess.run(
-        ["bash", "deploy/client-env.sh", name],
-        cwd=ROOT,
-        env={**os.environ, "BASE_PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        timeout=_LIMIT_S,
-        check=False,
-    )
-    assert made.returncode == 0, f"no environment for {name}: {made.stderr[-2000:]}"
+    python = interpreter(name)
     sound = tmp_path / "a.wav"
     sound.write_bytes(SPEECH)
     done = subprocess.run(
-        [made.stdout.strip(), "tests/clients/openai_1.py", f"{service[0]}/v1", str(sound)],
+        [python, "tests/clients/openai_1.py", f"{service[0]}/v1", str(sound)],
         cwd=ROOT,
-        env={key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
+        env=without_python(os.environ),
         capture_output=True,
         text=True,
         timeout=_LIMIT_S,

@@ -43,7 +43,7 @@ def test_every_route_is_described_and_nothing_else() -> None:
     for route in Application()._app.routes:
         assert isinstance(route, Route | WebSocketRoute)
         path = route.path.replace(":path", "")
-        if path in ("/{path}", "/page/snippets.json", *PATHS):
+        if path in ("/{path}", "/page/snippets.json", "/page/key", *PATHS):
             continue
         methods = (route.methods or set()) if isinstance(route, Route) else {"GET"}
         served |= {(method.lower(), path) for method in methods - {"HEAD"}}

@@ -56,6 +56,14 @@ def test_what_the_pages_name_is_there(client: TestClient) -> None:
         assert client.get(f"/page/{name}").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_what_pages_share_stands_in_each(client: TestClient, path: str) -> None:
+    text = client.get(path).text
+    assert ".part" not in text and text.count('href="page/page.css"') == 1
+    assert text.count('class="brand"') == text.count('<meta charset="utf-8">') == 1
+    assert client.get("/page/head.part").status_code == 404
+
+
 def test_a_known_file_is_not_sent_twice(client: TestClient) -> None:
     first = client.get("/page/page.css")
     again = client.get("/page/page.css", headers={"If-None-Match": first.headers["etag"]})
@@ -81,6 +89,7 @@ def test_snippets_are_filled_in_whole(client: TestClient) -> None:
 
 def test_a_bento_carries_every_file_of_the_page() -> None:
     carried = {path.as_posix() for path in data_files(Path())}
+    assert {path.as_posix() for path in Path("serving/page/static").iterdir()} <= carried
     assert {f"serving/page/static/{name}" for name in page_files()} <= carried
     assert {f"serving/page/snippets/{snippet.id}.txt" for snippet in snippets()} <= carried
     assert not any(path.endswith(".py") for path in carried)

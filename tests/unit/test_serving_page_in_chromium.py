@@ -13,8 +13,11 @@ import pytest
 
 from serving.client import Client
 from serving.page.snippets import snippets
+from serving.tenants.caller import SCOPES
+from serving.tenants.store import KeyStore
 from tests.support_browser import chromium, served
 from tests.support_bundle import babble, hush, make_bundle
+from tests.support_packages import interpreter, without_python
 from tests.support_service import wav
 
 SPEECH = np.concatenate([babble(2.5), hush(1.5), babble(1.5, seed=5), hush(1.5)])
@@ -177,14 +180,35 @@ def test_nothing_stands_in_the_way_of_a_screen_reader_or_weak_eyes(
     assert visit.is_clean(), (visit.said, visit.asked)
 
 
+def test_the_operators_own_page_needs_no_key_typed(
+    browser: Any, recording: Path, tmp_path: Path
+) -> None:
+    store = KeyStore(tmp_path / "keys.sqlite", create=True)
+    (tmp_path / "key").write_text(store.create("default", SCOPES, near=True).text)
+    variables = {
+        "AURICLE_KEYS": str(tmp_path / "keys.sqlite"), "AURICLE_PAGE_KEY": str(tmp_path / "key"),
+    }  # fmt: skip
+    bundle_dir = make_bundle(tmp_path / "tiny")
+    with served(bundle_dir, tmp_path, **variables) as client:
+        context = browser.new_context(permissions=["microphone"])
+        page = context.new_page()
+        page.goto(f"{client.url}/")
+        page.wait_for_selector("#record[aria-disabled=false]")
+        page.set_input_files("#file", recording)
+        page.wait_for_selector("button.word")  # a file, then a stream
+        page.click("#record")
+        page.wait_for_selector("#record[data-live=true]")
+        assert page.is_hidden("#key-form") and page.is_hidden("#problem")
+        context.close()
+
+
 def test_the_snippets_run_as_they_are_shown(visit: Visit, recording: Path, tmp_path: Path) -> None:
     shown = visit.page.locator("#snippets pre").all_text_contents()
     own = [snippet.filled(origin=visit.client.url, model="tiny") for snippet in snippets()]
     assert shown == own
     expected = visit.client.transcribe(recording, model="tiny").text
-    deepgram = _interpreter("deepgram-7.17")
+    deepgram = interpreter("deepgram-7.17")
     code = dict(zip((snippet.id for snippet in snippets()), own, strict=True))
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     commands = {
         "curl": ["bash", "-c", code["curl"]],
         "openai": [sys.executable, "-c", code["openai"]],
@@ -194,7 +218,12 @@ def test_the_snippets_run_as_they_are_shown(visit: Visit, recording: Path, tmp_p
     assert commands.keys() == code.keys()
     for name, command in commands.items():
         done = subprocess.run(
-            command, cwd=recording.parent, env=clean, capture_output=True, text=True, check=False
+            command,
+            cwd=recording.parent,
+            env=without_python(os.environ),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, (name, done.stderr)
         said = " ".join(
@@ -203,16 +232,3 @@ def test_the_snippets_run_as_they_are_shown(visit: Visit, recording: Path, tmp_p
             if name != "deepgram" or line.startswith("final")
         )
         assert expected in said, name
-
-
-def _interpreter(client: str) -> str:
-    """Of an environment with a foreign client in it."""
-    made = subprocess.run(
-        ["bash", "deploy/client-env.sh", client],
-        env={**os.environ, "BASE_PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr
-    return made.stdout.strip()

@@ -21,6 +21,7 @@ from serving.streaming.resume import Place
 from serving.streaming.segment import Segment, SegmentStart, first_start
 from serving.streaming.sources import RawSource
 from serving.streaming.streams import Event, LiveStream, Progress, StreamEvent, StreamRequest
+from serving.streaming.transcripts import stream_transcript
 from tests.support_bundle import babble, hush, make_bundle
 from tests.support_service import encoded, pcm16, wav
 
@@ -173,7 +174,7 @@ def test_finalize_makes_the_past_final_and_the_stream_goes_on(
     live.release()
     assert last.start_s == again.end_s and last.words[0].start >= 2.6
     assert live.duration_s == pytest.approx(4.9)
-    transcript = recognizer.stream_transcript(live)
+    transcript = stream_transcript(live)
     assert transcript.text == f"{middle.text} {last.text}"
     assert transcript.duration_s == 4.9
 
@@ -291,9 +292,9 @@ def test_a_known_speaker_starts_warm_and_the_transcript_says_so(tmp_path: Path) 
     assert unknown.normalisation.state == "cold" and nobody.normalisation.prior_digest is None
     assert known.text != unknown.text == nobody.text
     live = warm.open_live(StreamRequest(speaker="p-1"))
-    assert warm.stream_transcript(live).normalisation.state == "warm"
+    assert stream_transcript(live).normalisation.state == "warm"
     narrow = warm.open_live(StreamRequest(speaker="p-1", rate_hz=8_000))
-    assert warm.stream_transcript(narrow).normalisation.state == "cold"
+    assert stream_transcript(narrow).normalisation.state == "cold"
 
 
 def test_a_beam_decoder_streams_as_well(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -12,19 +12,13 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
-from prometheus_client import CollectorRegistry
-from starlette.applications import Starlette
-from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from serving.api.app import Application
-from serving.loading import load_runtime
-from serving.metrics import ServiceMetrics
 from serving.observe.spans import RECORDER, around
 from serving.observe.traces import ATTRIBUTES, Tracing, tracing_of
-from serving.settings import ServeSettings, TraceSettings
+from serving.settings import TraceSettings
 from tests.support_bundle import babble, make_bundle
-from tests.support_service import pcm16, wav
+from tests.support_service import application_of, pcm16, wav
 
 CANARY = "seven-purple-otters"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -32,20 +26,8 @@ STAGES = {"network", "queue", "features", "model", "decoding", "delivery"}
 
 
 @contextmanager
-def traced(bundle_dir: Path, tracing: Tracing | None) -> Iterator[TestClient]:
-    runtime = load_runtime(
-        ServeSettings(bundle_dir=bundle_dir), ServiceMetrics(CollectorRegistry())
-    )
-    application = Application()
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> Any:
-        await runtime.start()
-        application.attach(runtime, tracing=tracing)
-        yield
-        await runtime.close()
-
-    outer = Starlette(routes=[Mount("/", app=application)], lifespan=lifespan)
+def traced(bundle_dir: Path, tracing: Tracing | None, **choices: Any) -> Iterator[TestClient]:
+    outer, _ = application_of(bundle_dir, tracing=tracing, **choices)
     with TestClient(outer, raise_server_exceptions=False) as client:
         yield client
 

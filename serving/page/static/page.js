@@ -19,6 +19,13 @@ let saved = null; // address of the JSON to download
 
 // The key lives in this variable only: no storage of the browser ever holds it.
 let key = "";
+
+// On the operator's own machine the service hands out the development key; elsewhere there is none.
+async function ownKey() {
+  const answer = await fetch("page/key", { cache: "no-store" }).catch(() => null);
+  return answer?.status === 200 ? (await answer.json()).key : "";
+}
+
 const credentials = {
   headers: () => (key ? { Authorization: `Bearer ${key}` } : {}),
   protocols: () => (key ? ["token", key] : []),
@@ -231,6 +238,7 @@ async function begin() {
       if (name === "drop") send(event.dataTransfer.files[0]);
     });
   }
+  key = await ownKey();
   await meet().catch((problem) => {
     at("purpose").textContent = "The service has not said which model it runs.";
     show(problem);
