@@ -172,17 +172,14 @@ class Runtime:
 
         The model takes the rows that are due first: work that may wait says so by a late deadline.
         ``on_heard`` is told each piece's words as soon as they are certain; somebody waits for it,
-        so pieces then go to the model one by one. ``model`` is what the caller holds; None: the
-        one of now.
+        so pieces then go to the model one by one. ``model``: what the caller holds.
         """
         began = time.perf_counter()
         with (model or self.model).held() as model, self.admitted(tenant, priority) as visit:
             await visit.turn()
             started = time.perf_counter()
-            degradation = tuple(r for r in self._given_up(model) if r != LARGER_CHUNKS)
-            model = model.for_file(degradation)
-            recognizer = model.recognizer
-            most = _PIECES_AT_ONCE if on_heard is None else 1
+            model, degradation = self._for_file(model)
+            recognizer, most = model.recognizer, 1 if on_heard else _PIECES_AT_ONCE
 
             def prepare() -> tuple[Prepared, list[Piece]]:
                 asked = AudioRequest(
@@ -307,6 +304,11 @@ class Runtime:
         """What the ladder gives up now of that which the model can."""
         self._look()
         return tuple(rung for rung in self.entrance.ladder.degradation if rung in model.rungs)
+
+    def _for_file(self, model: LoadedModel) -> tuple[LoadedModel, tuple[str, ...]]:
+        """What answers a recording in the model's place, and what is given up by that."""
+        given_up = tuple(rung for rung in self._given_up(model) if rung != LARGER_CHUNKS)
+        return model.for_file(given_up), given_up
 
     def _look(self) -> None:
         self.metrics.degradation.set(self.entrance.look())

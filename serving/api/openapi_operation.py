@@ -35,7 +35,8 @@ class Operation:
         bodies = {"multipart/form-data": self.form, "application/json": self.json}
         content = {media: {"schema": body} for media, body in bodies.items() if body is not None}
         if content:
-            found["requestBody"] = {"required": True, "content": content}
+            required = any(media["schema"]["required"] for media in content.values())
+            found["requestBody"] = {"required": required, "content": content}
         if self.protocol:
             found["x-protocol"] = self.protocol
         return found
