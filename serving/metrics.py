@@ -5,6 +5,7 @@ worker keep its ``pid``: a sum would hide the one that is full.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -14,6 +15,7 @@ from serving.tenants import meter
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _ROWS = (1, 2, 4, 8, 16, 32)
 _PACE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds of work for one of sound
+_Workers = Literal["livesum", "liveall", "livemax"]  # how their gauges make one
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -33,15 +35,11 @@ class ServiceMetrics:
     def __init__(self, registry: CollectorRegistry, *, several_processes: bool = False) -> None:
         self._registry = registry
         self._several_processes = several_processes
-        self.requests = Counter(
-            "auricle_requests", "Requests by outcome", ["route", "outcome"], registry=registry
-        )
-        self.answers = Counter(
-            "auricle_answers",
-            "Answers by HTTP status, or by the code that ended a WebSocket",
-            ["route", "status"],
-            registry=registry,
-        )
+        self.requests = self._counter("requests", "Requests by outcome", "route", "outcome")
+        self.answers = self._counter(
+            "answers", "Answers by HTTP status, or by the code that ended a WebSocket",
+            "route", "status",
+        )  # fmt: skip
         self.request_seconds = self._histogram("request", "Whole request", ["route"])
         self._network = self._histogram("network", "Reading a request's body", ["mode"])
         self._queue = self._histogram("queue", "Waiting for a worker or the model", ["mode"])
@@ -62,46 +60,24 @@ class ServiceMetrics:
         self.batch_rows = Histogram(
             "auricle_batch_rows", "Rows per model call", ["mode"], buckets=_ROWS, registry=registry
         )
-        self.audio_seconds = Counter(
-            "auricle_audio_seconds", "Seconds of audio taken in", ["mode"], registry=registry
-        )
-        self.streams_open = Gauge(
-            "auricle_streams_open", "Live streams", registry=registry, multiprocess_mode="liveall"
-        )
-        self.queue_depth = Gauge(
-            "auricle_queue_depth", "Rows waiting", registry=registry, multiprocess_mode="liveall"
-        )
+        self.audio_seconds = self._counter("audio_seconds", "Seconds of audio taken in", "mode")
+        self.streams_open = self._gauge("streams_open", "Live streams", of="liveall")
+        self.queue_depth = self._gauge("queue_depth", "Rows waiting", of="liveall")
         self.tasks = self._gauge("tasks", "Tasks of the event loop")
         self.admission_waiting = self._gauge("admission_waiting", "Files waiting for their turn")
         self.degradation = self._gauge("degradation_level", "Rungs of the ladder in force")
         self.admission_limit = self._gauge("admission_limit_seconds", "Work let in at once")
-        self.swaps = Counter(
-            "auricle_swaps", "Changes of the served model", ["outcome"], registry=registry
-        )
+        self.swaps = self._counter("swaps", "Changes of the served model", "outcome")
         self.models_loaded = self._gauge("models_loaded", "In memory: serving, or ending its work")
-        self._model_info = Gauge(
-            "auricle_model_info",
-            "Workers that serve this version",
-            ["name", "version"],
-            registry=registry,
-            multiprocess_mode="livesum",
+        self._model_info = self._gauge(
+            "model_info", "Workers that serve this version", "name", "version"
         )
         self._served: tuple[str, str] | None = None
-        self.normalisation = Counter(
-            "auricle_normalisation", "Warm and cold starts", ["state"], registry=registry
-        )
-        self.jobs = Counter(
-            "auricle_jobs", "Jobs accepted, and how they ended", ["outcome"], registry=registry
-        )
-        self.jobs_waiting = Gauge(
-            "auricle_jobs_waiting", "Queued jobs", registry=registry, multiprocess_mode="livemax"
-        )
-        self.refused = Counter(
-            "auricle_refused", "Refused at the gate", ["code"], registry=registry
-        )
-        self.webhooks = Counter(
-            "auricle_webhook_attempts", "Webhook attempts", ["outcome"], registry=registry
-        )
+        self.normalisation = self._counter("normalisation", "Warm and cold starts", "state")
+        self.jobs = self._counter("jobs", "Jobs accepted, and how they ended", "outcome")
+        self.jobs_waiting = self._gauge("jobs_waiting", "Queued jobs", of="livemax")
+        self.refused = self._counter("refused", "Refused at the gate", "code")
+        self.webhooks = self._counter("webhook_attempts", "Webhook attempts", "outcome")
 
     def serves(self, name: str, version: str) -> None:
         """This worker gives new work to that version."""
@@ -110,8 +86,11 @@ class ServiceMetrics:
         self._served = (name, version)
         self._model_info.labels(name, version).set(1)
 
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"auricle_{name}", text, registry=self._registry, multiprocess_mode="livesum")
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"auricle_{name}", text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, *labels: str, of: _Workers = "livesum") -> Gauge:
+        return Gauge(f"auricle_{name}", text, labels, registry=self._registry, multiprocess_mode=of)
 
     def _histogram(self, stage: str, text: str, labels: list[str]) -> Histogram:
         return Histogram(
