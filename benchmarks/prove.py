@@ -44,6 +44,7 @@ PROOFS = (
     Proof(name="fuzz", what="malformed bodies, frames and recordings", short=True),
     Proof(name="soak", what="kill storms, and a crowd that is rude in part", short=False),
     Proof(name="jobs_kill", what="jobs under SIGKILL at every commit point", short=False),
+    Proof(name="silence", what="words where nobody speaks, and what it costs", short=False),
     Proof(name="barista", what="real human speech, unseen speakers", short=False),
 )
 _OUTCOMES = {MET: "met", MISSED: "MISSED", NOT_RUN: "not run"}

@@ -13,6 +13,8 @@ from serving.packaging.tls import MINIMUM, Tls
 
 SERVICE = "serving.service:Auricle"
 DEFAULT_PORT = 3000
+# Longer than clients and balancers keep an idle connection: else they write into a closed one.
+_KEEP_ALIVE_S = 75
 LOOPBACK = "127.0.0.1"
 
 
@@ -59,6 +61,7 @@ def serve_command(
     """
     command = [
         sys.executable, "-m", "bentoml", "serve", target, "--host", host, "--port", str(port),
+        "--timeout-keep-alive", str(_KEEP_ALIVE_S),
     ]  # fmt: skip
     if tls is not None:
         command += tls.arguments()
