@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -42,7 +43,7 @@ class Load:
     def __enter__(self) -> "Load":
         calls = [self._file] * self.clients + [self._stream, self._ready]
         for call in calls:
-            self._begin(lambda call=call: self._again(call))  # type: ignore[misc]
+            self._begin(partial(self._again, call))
         self._begin(self._whole_time)
         return self
 

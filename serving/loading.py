@@ -56,15 +56,7 @@ def load_model(
     """
     began = time.perf_counter()
     recognizer = load_recognizer(settings, bundle)
-    facts = recognizer.facts
-    logs.event(
-        "loaded",
-        model=facts.name,
-        version=facts.version,
-        variant=facts.variant,
-        bundle_digest=facts.bundle_digest,
-        total_ms=round((time.perf_counter() - began) * 1000, 1),
-    )
+    logs.loaded(recognizer.facts, time.perf_counter() - began)
     try:
         calibration = calibrated(
             recognizer.engine,

@@ -4,6 +4,7 @@ import logging
 import sys
 
 from governance.telemetry import LOG_FIELDS, JsonLogFormatter
+from serving.schema import ModelFacts
 
 LOGGER_NAME = "auricle.serving"
 # uvicorn and its WebSocket library, and the event loop that calls them.
@@ -45,6 +46,18 @@ def without_content(record: logging.LogRecord) -> bool:
 def event(name: str, **fields: str | int | float | bool) -> None:
     """Log an event by its constant name; fields outside the allowed list are dropped."""
     logging.getLogger(LOGGER_NAME).info(name, extra=fields, stacklevel=2)
+
+
+def loaded(facts: ModelFacts, spent_s: float) -> None:
+    """Log that a model is in memory, and what that took."""
+    event(
+        "loaded",
+        model=facts.name,
+        version=facts.version,
+        variant=facts.variant,
+        bundle_digest=facts.bundle_digest,
+        total_ms=round(spent_s * 1000, 1),
+    )
 
 
 def crash(name: str, error: BaseException) -> None:

@@ -123,16 +123,7 @@ class AuricleRecognizer:
     def prepare(self, request: AudioRequest) -> Prepared:
         """Decode the audio and choose the prior; the features follow piece by piece."""
         began = time.perf_counter()
-        audio = open_recording(
-            request.content, name=request.name, max_duration_s=self._max_duration_s
-        )
-        if audio.duration_s < _SHORTEST_S:
-            raise AudioTooShort(
-                f"lasts {audio.duration_s * 1000:.0f} ms, the shortest audio that can be "
-                f"transcribed is {_SHORTEST_S * 1000:.0f} ms",
-                item=request.name,
-                mend="send a longer recording",
-            )
+        audio = open_request(request, max_duration_s=self._max_duration_s)
         multichannel = request.options.multichannel
         if multichannel and audio.channels > _MOST_CHANNELS:
             raise UndecodableAudio(
@@ -306,6 +297,19 @@ class AuricleRecognizer:
             for channel in channels
         ]
         yield from pieces_of(recording.blocks_16k(mixed=not multichannel), lanes)
+
+
+def open_request(request: AudioRequest, *, max_duration_s: float) -> Recording:
+    """The recording of a request, neither too long nor too short."""
+    audio = open_recording(request.content, name=request.name, max_duration_s=max_duration_s)
+    if audio.duration_s < _SHORTEST_S:
+        raise AudioTooShort(
+            f"lasts {audio.duration_s * 1000:.0f} ms, the shortest audio that can be "
+            f"transcribed is {_SHORTEST_S * 1000:.0f} ms",
+            item=request.name,
+            mend="send a longer recording",
+        )
+    return audio
 
 
 def content_digest(content: Content) -> str:

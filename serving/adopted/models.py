@@ -123,15 +123,7 @@ def _load(wanted: AdoptedSettings, metrics: ServiceMetrics, max_duration_s: floa
     engine = WhisperEngine(open_folder(wanted.folder), options)
     recognizer = WhisperRecognizer(engine, wanted.name, max_duration_s=max_duration_s)
     model = AdoptedModel(recognizer, wanted.aliases, metrics)
-    facts = recognizer.facts
-    logs.event(
-        "loaded",
-        model=facts.name,
-        version=facts.version,
-        variant=facts.variant,
-        bundle_digest=facts.bundle_digest,
-        total_ms=round((time.perf_counter() - began) * 1000, 1),
-    )
+    logs.loaded(recognizer.facts, time.perf_counter() - began)
     return model
 
 

@@ -12,17 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data.audio_errors import AudioError
-from data.blocks import Recording, open_recording
+from data.blocks import Recording
 from serving.adopted.mel import log_mel
 from serving.adopted.whisper import WhisperEngine
 from serving.adopted.windows import Passage, Said
 from serving.metrics import StageSeconds
 from serving.prepared import timings_of
-from serving.problems import AudioTooShort
-from serving.recognizer import AudioRequest, Recognition, content_digest
+from serving.recognizer import AudioRequest, Recognition, content_digest, open_request
 from serving.schema import ModelFacts, Segment, Transcript, Word
 
-_SHORTEST_S = 0.1
 _SILENCE_PEAK = 1e-3  # -60 dBFS: nothing was recorded
 _DIGITS = 3
 LONGEST_S = 3600.0  # its features take 115 MB
@@ -92,16 +90,7 @@ class WhisperRecognizer:
     def prepare(self, request: AudioRequest, wish: Wish = PLAIN) -> PreparedPassage:
         """Decode the audio and compute its features."""
         began = time.perf_counter()
-        audio = open_recording(
-            request.content, name=request.name, max_duration_s=self._max_duration_s
-        )
-        if audio.duration_s < _SHORTEST_S:
-            raise AudioTooShort(
-                f"lasts {audio.duration_s * 1000:.0f} ms, the shortest audio that can be "
-                f"transcribed is {_SHORTEST_S * 1000:.0f} ms",
-                item=request.name,
-                mend="send a longer recording",
-            )
+        audio = open_request(request, max_duration_s=self._max_duration_s)
         only = wish.languages[0] if len(wish.languages) == 1 else None
         return PreparedPassage(
             duration_s=audio.duration_s,

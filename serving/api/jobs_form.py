@@ -24,13 +24,14 @@ from serving.api.callers import require_language, require_model
 from serving.api.json_text import parsed
 from serving.api.redaction_choice import choose_redaction
 from serving.delivery.sources import Sources
-from serving.jobs.records import JobRequest
+from serving.jobs.records import JobRequest, SourceKind
 from serving.problems import ApiProblem
 from serving.redaction.policy import policy_options
 from serving.runtime import Runtime
 
 _FIELDS = ("model", "language", "metadata", "webhook", "redact", "redact_mode")
 _REFERENCES = ("url", "object")
+_SOURCES: dict[str, SourceKind] = {"file": "upload", "url": "url", "object": "object"}
 _PAIRS, _NAME_CHARACTERS, _VALUE_CHARACTERS = 16, 64, 512
 _JSON_BYTES = 1 << 16
 
@@ -100,12 +101,11 @@ def check_submission(fields: Mapping[str, Any], runtime: Runtime, sources: Sourc
         sources.policy.check_url(reference, sources.outbound)
     elif named[0] == "object":
         sources.policy.check_object(reference)
-    kinds = {"file": "upload", "url": "url", "object": "object"}
     return Submission(
         request=JobRequest(
             model=model,
             language=language,
-            source=kinds[named[0]],  # type: ignore[arg-type]
+            source=_SOURCES[named[0]],
             reference=reference,
         ),
         metadata=_metadata(fields.get("metadata")),

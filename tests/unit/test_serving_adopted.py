@@ -123,7 +123,6 @@ def test_a_missing_package_is_named_with_its_mend(
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("faster_whisper")
     with pytest.raises(AuricleError, match="cannot be loaded as a Whisper model"):
         WhisperEngine(open_folder(complete(tmp_path / "model")))
 
@@ -149,7 +148,7 @@ def test_the_environment_names_models_and_their_aliases(monkeypatch: pytest.Monk
 @given(st.lists(st.integers(95, 130), min_size=1, max_size=14), st.integers(1, 3000))
 @settings(deadline=None)
 def test_stretches_are_cut_as_faster_whisper_cuts_them(tokens: list[int], frames: int) -> None:
-    transcribe = pytest.importorskip("faster_whisper.transcribe")
+    from faster_whisper import transcribe
 
     class Self:
         time_precision, input_stride = 0.02, 2
@@ -170,7 +169,9 @@ def test_stretches_are_cut_as_faster_whisper_cuts_them(tokens: list[int], frames
 @given(st.integers(1, 20_000), st.integers(50, 9_000), st.integers(0, 9))
 @settings(max_examples=25, deadline=None)
 def test_features_are_faster_whispers_for_every_cut(samples: int, cut: int, seed: int) -> None:
-    extractor = pytest.importorskip("faster_whisper.feature_extractor").FeatureExtractor()
+    from faster_whisper.feature_extractor import FeatureExtractor
+
+    extractor = FeatureExtractor()
     from serving.adopted.mel import MelShape, log_mel
 
     sound_T = np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from starlette.testclient import TestClient, WebSocketDenialResponse
-from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -21,13 +20,9 @@ from serving.file_options import FileOptions
 from serving.recognizer import AudioRequest
 from serving.runtime import Runtime
 from tests.support_bundle import babble, hush, make_bundle
+from tests.support_listen import CLOSE, LISTEN, PAGE, SPEECH, transcripts, until_closed
 from tests.support_live import served
 from tests.support_service import encoded, opus, pcm16, running, wait_until, wav
-
-SPEECH = np.concatenate([babble(3.0), hush(1.5), babble(1.6, seed=5)])
-LISTEN = "/v1/listen?encoding=linear16&sample_rate=16000"
-CLOSE = json.dumps({"type": "CloseStream"})
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "streams.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +35,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClie
 @pytest.fixture
 def client(service: tuple[TestClient, Runtime]) -> TestClient:
     return service[0]
-
-
-def until_closed(socket: Any) -> tuple[list[dict[str, Any]], int]:
-    messages = []
-    while True:
-        try:
-            messages.append(socket.receive_json())
-        except WebSocketDisconnect as end:
-            return messages, end.code
-
-
-def transcripts(messages: list[dict[str, Any]]) -> list[str]:
-    return [
-        message["channel"]["alternatives"][0]["transcript"]
-        for message in messages
-        if message["type"] == "Results" and message["is_final"]
-    ]
 
 
 def talk(client: TestClient, pcm: bytes, size: int, query: str = "") -> list[dict[str, Any]]:

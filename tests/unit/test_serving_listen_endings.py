@@ -1,7 +1,6 @@
 """Why a live stream is refused or ends, and that its end costs nothing that was heard."""
 
 import gc
-import json
 import socket as sockets
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,13 +22,9 @@ from serving.runtime import Runtime
 from serving.streaming.sessions import StreamSession
 from serving.streaming.streams import LiveStream
 from tests.support_bundle import babble, hush, make_bundle
+from tests.support_listen import LISTEN, PAGE, transcripts, until_closed
 from tests.support_live import served
 from tests.support_service import encoded, pcm16, running, wait_until, wav
-
-SPEECH = np.concatenate([babble(3.0), hush(1.5), babble(1.6, seed=5)])
-LISTEN = "/v1/listen?encoding=linear16&sample_rate=16000"
-CLOSE = json.dumps({"type": "CloseStream"})
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "streams.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -42,23 +37,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClie
 @pytest.fixture
 def client(service: tuple[TestClient, Runtime]) -> TestClient:
     return service[0]
-
-
-def until_closed(socket: Any) -> tuple[list[dict[str, Any]], int]:
-    messages = []
-    while True:
-        try:
-            messages.append(socket.receive_json())
-        except WebSocketDisconnect as end:
-            return messages, end.code
-
-
-def transcripts(messages: list[dict[str, Any]]) -> list[str]:
-    return [
-        message["channel"]["alternatives"][0]["transcript"]
-        for message in messages
-        if message["type"] == "Results" and message["is_final"]
-    ]
 
 
 def kinds(messages: list[dict[str, Any]]) -> list[str]:

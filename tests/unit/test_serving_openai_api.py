@@ -18,9 +18,8 @@ from features.tokens import TokenTable
 from serving.runtime import Runtime
 from serving.schema import Transcript
 from tests.support_bundle import babble, make_bundle
+from tests.support_openai import ROUTE, error_of, post
 from tests.support_service import pcm16, running, wav
-
-ROUTE = "/v1/audio/transcriptions"
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +36,6 @@ def service(bundle_dir: Path) -> Iterator[tuple[TestClient, Runtime]]:
 @pytest.fixture
 def client(service: tuple[TestClient, Runtime]) -> TestClient:
     return service[0]
-
-
-def post(client: TestClient, content: bytes, **fields: Any) -> Any:
-    data = {"model": "tiny", **fields}
-    return client.post(ROUTE, data=data, files={"file": ("a.wav", content, "audio/wav")})
-
-
-def error_of(response: Any) -> dict[str, Any]:
-    body = response.json()
-    assert set(body) == {"error"}
-    assert set(body["error"]) == {"message", "type", "param", "code"}
-    assert "Traceback" not in response.text
-    return dict(body["error"])
 
 
 def test_the_three_formats_say_the_same(client: TestClient) -> None:

@@ -144,11 +144,15 @@ def test_one_that_refuses_takes_the_others_back(bundles: dict[str, Path], tmp_pa
                 say(wanted.id, refused=not back)
 
         def say(answers: str, *, refused: bool) -> None:
-            outcome = "refused" if refused else "serving"
-            reason = "no memory" if refused else ""
             seat.say(
-                WorkerWord(worker=seat.id, answers=answers, outcome=outcome, serves=serves, reason=reason)  # type: ignore[arg-type]
-            )  # fmt: skip
+                WorkerWord(
+                    worker=seat.id,
+                    answers=answers,
+                    outcome="refused" if refused else "serving",
+                    serves=serves,
+                    reason="no memory" if refused else "",
+                )
+            )
 
         say("", refused=False)
         with pytest.raises(AuricleError, match="no memory"):
